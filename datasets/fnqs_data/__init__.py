@@ -1,0 +1,1 @@
+"""Proton configurations: read, generate, store, split, stream."""

@@ -1,0 +1,1 @@
+"""Generators of proton configurations and the recipe that drives them."""

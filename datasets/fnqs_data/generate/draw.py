@@ -1,0 +1,199 @@
+"""Draw configurations of one family: structure, density, disorder, strain, orientation and twist."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import expm
+from scipy.spatial.transform import Rotation
+
+from fnqs.configuration import Configuration, find_fault, fold_twist
+from fnqs.errors import InputError
+from fnqs_data.generate.crystals import ATOMIC_CRYSTALS, lattice
+from fnqs_data.generate.disordered import DISORDERED, Liquid, sample
+from fnqs_data.generate.molecular import MOLECULAR_CRYSTALS, bond_length, molecular_lattice, place_molecules
+from fnqs_data.generate.recipe import Family, Range
+
+MOST_ATTEMPTS = 50
+
+LARGEST_LIBRATION = 0.5
+
+SPHERE = 4 * np.pi / 3
+
+LIQUID_CELLS = (np.eye(3), np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2 ** (1 / 3))
+"""Shapes of unit volume for disordered phases: a cube and the rhombohedron of 60 degrees."""
+
+
+def draw_configurations(
+    family: Family, number: int, count: int, rng: np.random.Generator
+) -> list[tuple[Configuration, float | None]]:
+    """Draw configurations of N protons that pass every check.
+
+    Returns:
+        list of `count` (configuration, temperature in K or None).
+
+    Raises:
+        InputError: if the family makes (almost) no acceptable configuration.
+    """
+    result: list[tuple[Configuration, float | None]] = []
+    fault = ""
+    for _ in range(MOST_ATTEMPTS):
+        raw = _raw(family, number, count - len(result), rng)
+        distances = closest_pairs(np.stack([cell for cell, _, _ in raw]), np.stack([p for _, p, _ in raw]))
+        for (cell, protons, temperature), distance in zip(raw, distances, strict=True):
+            if distance < family.closest:
+                fault = f"two protons are {distance:.3f} bohr apart"
+                continue
+            configuration = _finish(family, cell, protons, rng)
+            if problem := find_fault(configuration):
+                fault = problem
+                continue
+            result.append((configuration, temperature))
+        if len(result) == count:
+            return result
+    raise InputError(
+        f"family {family.phase} with N = {number} gave {len(result)} of {count} configurations in {MOST_ATTEMPTS} "
+        f"attempts, the last failing because {fault}; lower its density range's start or its displacement"
+    )
+
+
+def closest_pairs(cells: np.ndarray, protons: np.ndarray) -> np.ndarray:
+    """Shortest proton distance (B,) in bohr, own images included, of cells (B, 3, 3) and protons (B, N, 3)."""
+    number = protons.shape[1]
+    fractional = (protons[:, :, None] - protons[:, None]) @ np.linalg.inv(cells)[:, None]
+    fractional -= np.round(fractional)
+    shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    nearest = fractional @ cells[:, None]
+    smallest = np.full(len(cells), np.inf)
+    for shift in shifts:
+        vectors = nearest + (shift @ cells)[:, None, None]
+        square = np.einsum("bijx,bijx->bij", vectors, vectors)
+        if not shift.any():
+            square[:, np.arange(number), np.arange(number)] = np.inf
+        smallest = np.minimum(smallest, square.min(axis=(1, 2)))
+    return np.sqrt(smallest)
+
+
+def _raw(family: Family, number: int, count: int, rng: np.random.Generator):
+    """Cells, protons and temperatures before the global rotation and the checks."""
+    if family.phase in DISORDERED:
+        return _liquids(family, number, count, rng)
+    draw = _atomic_crystal if family.phase in ATOMIC_CRYSTALS else _molecular_crystal
+    if family.phase not in (*ATOMIC_CRYSTALS, *MOLECULAR_CRYSTALS):
+        draw = {"molecule": _molecule, "chain": _chain}[family.phase]
+    return [(*draw(family, number, rng), None) for _ in range(count)]
+
+
+def _finish(family: Family, cell: np.ndarray, protons: np.ndarray, rng: np.random.Generator) -> Configuration:
+    """Turn the configuration if wanted and give it its twist."""
+    if family.rotate:
+        turn = random_rotation(rng)
+        cell, protons = cell @ turn.T, protons @ turn.T
+    if family.twist == "random":
+        twist = 0.5 - rng.random(3)
+    else:
+        twist = np.zeros(3) if family.twist == "gamma" else np.array(family.twist, dtype=np.float64)
+    return Configuration(cell=cell, protons=protons, twist=fold_twist(twist))
+
+
+def _atomic_crystal(family: Family, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    density, displacement = uniform(family.density, rng), uniform(family.displacement, rng)
+    shapes = lattice(family.phase, number, family.supercell)
+    cell, sites = shapes[_which(family, len(shapes), rng)]
+    scale = density * SPHERE ** (1 / 3)
+    deformation = random_strain(family.strain, rng)
+    cell, sites = scale * cell @ deformation, scale * sites @ deformation
+    return cell, sites + rng.normal(scale=displacement * density / np.sqrt(3), size=sites.shape)
+
+
+def _molecular_crystal(family: Family, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Move centres; ends of ordered molecules librate by as much as their centres move."""
+    density, displacement = uniform(family.density, rng), uniform(family.displacement, rng)
+    shapes = molecular_lattice(family.phase, number, family.supercell)
+    cell, centres, axes = shapes[_which(family, len(shapes), rng)]
+    scale = density * (2 * SPHERE) ** (1 / 3)
+    deformation = random_strain(family.strain, rng)
+    cell, centres = scale * cell @ deformation, scale * centres @ deformation
+    centres = centres + rng.normal(scale=displacement * density / np.sqrt(3), size=centres.shape)
+    bond = family.bond if family.bond is not None else bond_length(density)
+    bonds = bond + family.bond_spread * rng.normal(size=len(centres))
+    libration = min(2 * displacement * density / bond, LARGEST_LIBRATION)
+    return cell, place_molecules(centres, axes, bonds, libration, rng)
+
+
+def _liquids(family: Family, number: int, count: int, rng: np.random.Generator):
+    """Sample many disordered configurations at once."""
+    densities = np.array([uniform(family.density, rng) for _ in range(count)])
+    temperatures = np.array([uniform(family.temperature, rng) for _ in range(count)])
+    cells = np.stack(
+        [
+            LIQUID_CELLS[rng.integers(len(LIQUID_CELLS))]
+            * density
+            * (number * SPHERE) ** (1 / 3)
+            @ random_strain(family.strain, rng)
+            for density in densities
+        ]
+    )
+    partners = np.stack([_partners(family.phase, number, rng) for _ in range(count)])
+    protons = sample(Liquid(cells, temperatures, partners, family.closest), rng)
+    return [(cells[b], protons[b], float(temperatures[b])) for b in range(count)]
+
+
+def _partners(phase: str, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Bonded partner (N,) of every proton, -1 for none; a mixed liquid has some of both."""
+    partners = np.full(number, -1)
+    pairs = {"liquid-atomic": 0, "liquid-molecular": number // 2}.get(phase)
+    if pairs is None:
+        if number < 4:
+            raise InputError("liquid-mixed needs N = 4 or more, a molecule and two atoms")
+        pairs = int(rng.integers(1, number // 2))
+    for pair in range(pairs):
+        partners[2 * pair], partners[2 * pair + 1] = 2 * pair + 1, 2 * pair
+    return partners
+
+
+def _molecule(family: Family, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """H2 along x in the middle of a cube."""
+    assert family.box is not None
+    assert family.bond is not None
+    middle = np.full(3, family.box / 2)
+    half = np.array([family.bond / 2, 0.0, 0.0])
+    return family.box * np.eye(3), np.stack([middle - half, middle + half])
+
+
+def _chain(family: Family, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Equidistant protons along x; an open chain has the vacuum beyond its ends too."""
+    assert family.spacing is not None
+    assert family.vacuum is not None
+    length = family.spacing * (number - 1) + family.vacuum if family.open else family.spacing * number
+    places = family.spacing * (np.arange(number) - (number - 1) / 2) + length / 2
+    across = np.full(number, family.vacuum / 2)
+    return np.diag([length, family.vacuum, family.vacuum]), np.stack([places, across, across], axis=1)
+
+
+def _which(family: Family, shapes: int, rng: np.random.Generator) -> int:
+    """A random supercell shape, or the most compact one if the family is a single perfect crystal."""
+    return int(rng.integers(shapes)) if family.count > 1 else 0
+
+
+def uniform(value: Range | None, rng: np.random.Generator) -> float:
+    """Draw from a range; a fixed value is returned as it is."""
+    assert value is not None
+    if isinstance(value, tuple):
+        return float(rng.uniform(value[0], value[1]))
+    return float(value)
+
+
+def random_strain(size: float, rng: np.random.Generator) -> np.ndarray:
+    """Symmetric (3, 3) deformation of determinant 1 whose logarithm has entries of the given rms."""
+    if size == 0:
+        return np.eye(3)
+    matrix = rng.normal(scale=size, size=(3, 3))
+    matrix = (matrix + matrix.T) / 2
+    return np.asarray(expm(matrix - np.trace(matrix) / 3 * np.eye(3)))
+
+
+def random_rotation(rng: np.random.Generator) -> np.ndarray:
+    """Uniformly distributed rotation matrix (3, 3)."""
+    return Rotation.from_quat(rng.normal(size=4)).as_matrix()
+
+

@@ -1,0 +1,157 @@
+"""One labelled proton configuration on the host, and its exact byte encoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from fnqs.configuration import Configuration, density_parameter
+from fnqs.errors import InputError
+
+SPLITS = ("train", "held-out-density", "held-out-phase")
+"""What a record may be used for: training, or one of the two transfer tests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A configuration with its name, its labels and where it came from.
+
+    Attributes:
+        configuration: cell (3, 3), protons (N, 3) in bohr and twist (3,), float64 numpy.
+        identifier: short name, unique inside a data set.
+        phase: "bcc", "pa3", "liquid-atomic", ...; "unknown" where a file does not say.
+        split: one of `SPLITS`.
+        temperature: K, or None.
+        pressure: GPa, or None.
+        energy: Ha, whole cell, as labelled, or None.
+        energy_error: one standard error of the energy, Ha, whole cell, or None.
+        forces: (N, 3) Ha/bohr, or None.
+        method: how the labels were computed.
+        corrected: whether the energy includes finite-size corrections; None where unknown.
+        source: name of the file that the record was read from.
+        frame: its frame in that file.
+        digest: blake2b of that file, hexadecimal.
+    """
+
+    configuration: Configuration
+    identifier: str
+    phase: str = "unknown"
+    split: str = "train"
+    temperature: float | None = None
+    pressure: float | None = None
+    energy: float | None = None
+    energy_error: float | None = None
+    forces: np.ndarray | None = None
+    method: str = ""
+    corrected: bool | None = None
+    source: str = ""
+    frame: int | None = None
+    digest: str = ""
+
+    @property
+    def number(self) -> int:
+        """Number of protons N."""
+        return len(self.configuration.protons)
+
+    @property
+    def density_parameter(self) -> float:
+        """r_s in bohr."""
+        return float(density_parameter(self.configuration))
+
+    @property
+    def energy_per_atom(self) -> float | None:
+        """Labelled energy in Ha per atom, or None."""
+        return None if self.energy is None else self.energy / self.number
+
+
+class _Encoded(msgspec.Struct, array_like=True, frozen=True):
+    """A record as it is stored: arrays as little-endian float64 bytes, so nothing is rounded."""
+
+    identifier: str
+    phase: str
+    split: str
+    cell: bytes
+    protons: bytes
+    twist: bytes
+    temperature: float | None
+    pressure: float | None
+    energy: float | None
+    energy_error: float | None
+    forces: bytes | None
+    method: str
+    corrected: bool | None
+    source: str
+    frame: int | None
+    digest: str
+
+
+_decoder = msgspec.msgpack.Decoder(_Encoded)
+
+
+def encode_record(record: Record) -> bytes:
+    """Turn a record into bytes; `decode_record` gives back the same bits."""
+    configuration = record.configuration
+    return msgspec.msgpack.encode(
+        _Encoded(
+            identifier=record.identifier,
+            phase=record.phase,
+            split=record.split,
+            cell=_to_bytes(configuration.cell),
+            protons=_to_bytes(configuration.protons),
+            twist=_to_bytes(configuration.twist),
+            temperature=record.temperature,
+            pressure=record.pressure,
+            energy=record.energy,
+            energy_error=record.energy_error,
+            forces=None if record.forces is None else _to_bytes(record.forces),
+            method=record.method,
+            corrected=record.corrected,
+            source=record.source,
+            frame=record.frame,
+            digest=record.digest,
+        )
+    )
+
+
+def decode_record(data: bytes) -> Record:
+    """Turn bytes of `encode_record` back into a record.
+
+    Raises:
+        InputError: if the bytes are not a record.
+    """
+    try:
+        stored = _decoder.decode(data)
+        configuration = Configuration(
+            cell=_from_bytes(stored.cell).reshape(3, 3),
+            protons=_from_bytes(stored.protons).reshape(-1, 3),
+            twist=_from_bytes(stored.twist).reshape(3),
+        )
+        forces = None if stored.forces is None else _from_bytes(stored.forces).reshape(-1, 3)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InputError(f"a stored record cannot be decoded ({error}); build the data set again") from error
+    return Record(
+        configuration=configuration,
+        identifier=stored.identifier,
+        phase=stored.phase,
+        split=stored.split,
+        temperature=stored.temperature,
+        pressure=stored.pressure,
+        energy=stored.energy,
+        energy_error=stored.energy_error,
+        forces=forces,
+        method=stored.method,
+        corrected=stored.corrected,
+        source=stored.source,
+        frame=stored.frame,
+        digest=stored.digest,
+    )
+
+
+def _to_bytes(values) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f8").tobytes()
+
+
+def _from_bytes(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, dtype="<f8").astype(np.float64)

@@ -1,0 +1,383 @@
+"""A data set on disk: ArrayRecord shards, an index of the columns one selects by, and a manifest.
+
+A folder appears complete or not at all: it is filled under a temporary name beside its target and renamed
+once. Every file carries a digest in the manifest, so a flipped bit or a missing shard is found and named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from fnqs.configuration import Configuration
+from fnqs.errors import InputError
+from fnqs_data.record import Record, decode_record, encode_record
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+INDEX = "index.npz"
+PARTIAL = ".partial-"
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """One ArrayRecord file of a data set."""
+
+    name: str
+    records: int
+    blake2b: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a data set holds; stored as readable JSON.
+
+    `content` is the digest of all encoded records in their order; `counts` is keyed by phase, then split,
+    then N; `density_parameter` is the smallest and largest r_s in bohr.
+    """
+
+    schema: int
+    units: dict[str, str]
+    records: int
+    counts: dict[str, dict[str, dict[str, int]]]
+    density_parameter: tuple[float, float]
+    content: str
+    shards: list[Shard]
+    index_blake2b: str
+    recipe: str = ""
+    recipe_digest: str = ""
+    note: str = ""
+
+
+UNITS = {
+    "length": "bohr",
+    "energy": "Ha, whole cell",
+    "forces": "Ha/bohr",
+    "temperature": "K",
+    "pressure": "GPa",
+    "twist": "fractions of the reciprocal lattice vectors",
+}
+
+
+class Dataset:
+    """An open data set: random access to records, and the columns to select by.
+
+    Attributes:
+        folder: where it lives.
+        manifest: what it says about itself.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        self.folder = folder
+        self.manifest = manifest
+        self._readers: dict[int, ArrayRecordReader] = {}
+        self._starts = np.cumsum([0] + [shard.records for shard in manifest.shards])
+
+    @cached_property
+    def digest(self) -> str:
+        """Identify the records and their order (hexadecimal), whatever the shard size or file layout."""
+        parts = (self.manifest.schema, self.manifest.records, self.manifest.content)
+        return hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
+
+    def __len__(self) -> int:
+        return self.manifest.records
+
+    def __getitem__(self, i: int) -> Record:
+        return self.read([i])[0]
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> list[Record]:
+        """Records at the given positions, in that order.
+
+        Raises:
+            IndexError: for a position outside the data set.
+            InputError: if a shard is missing or damaged.
+        """
+        wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if len(wanted) and (wanted.min() < -len(self) or wanted.max() >= len(self)):
+            raise IndexError(f"{self.folder} holds {len(self)} records; asked for {wanted.tolist()[:8]}")
+        wanted = wanted % max(len(self), 1)
+        shards = np.searchsorted(self._starts, wanted, side="right") - 1
+        result: list[Record | None] = [None] * len(wanted)
+        for shard in np.unique(shards):
+            places = np.flatnonzero(shards == shard)
+            data = self._read_shard(int(shard), (wanted[places] - self._starts[shard]).tolist())
+            for place, encoded in zip(places, data, strict=True):
+                result[place] = decode_record(encoded)
+        return [record for record in result if record is not None]
+
+    def configurations(self, indices: Sequence[int] | np.ndarray) -> Configuration:
+        """Stack configurations of one N: (K, 3, 3), (K, N, 3), (K, 3), float64."""
+        members = [record.configuration for record in self.read(indices)]
+        return Configuration(
+            cell=np.stack([np.asarray(c.cell) for c in members]),
+            protons=np.stack([np.asarray(c.protons) for c in members]),
+            twist=np.stack([np.asarray(c.twist) for c in members]),
+        )
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """(M,) number of protons of every record."""
+        return self._index["number"]
+
+    @property
+    def density_parameters(self) -> np.ndarray:
+        """(M,) r_s of every record, bohr."""
+        return self._index["density_parameter"]
+
+    @cached_property
+    def phases(self) -> list[str]:
+        """Phase of every record."""
+        return self._strings("phase")
+
+    @cached_property
+    def splits(self) -> list[str]:
+        """Split of every record."""
+        return self._strings("split")
+
+    @cached_property
+    def identifiers(self) -> list[str]:
+        """Identifier of every record."""
+        return [name.decode() for name in self._index["identifier"].tolist()]
+
+    def where(
+        self, *, split: str | None = None, phase: str | None = None, number: int | None = None
+    ) -> np.ndarray:
+        """Positions (int64) of the records of a split, phase and N; None selects all."""
+        chosen = np.ones(len(self), dtype=bool)
+        if split is not None:
+            chosen &= np.array(self.splits) == split
+        if phase is not None:
+            chosen &= np.array(self.phases) == phase
+        if number is not None:
+            chosen &= self.numbers == number
+        return np.flatnonzero(chosen).astype(np.int64)
+
+    def _strings(self, column: str) -> list[str]:
+        names = [name.decode() for name in self._index[f"{column}_names"].tolist()]
+        return [names[code] for code in self._index[column]]
+
+    @cached_property
+    def _index(self) -> dict[str, np.ndarray]:
+        path = self.folder / INDEX
+        try:
+            with np.load(path, allow_pickle=False) as columns:
+                return {name: columns[name] for name in columns.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path}: the index cannot be read ({error}); build the data set again") from error
+
+    def _read_shard(self, shard: int, places: list[int]) -> list[bytes]:
+        path = self.folder / self.manifest.shards[shard].name
+        try:
+            if shard not in self._readers:
+                reader = ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
+                self._readers[shard] = reader
+            return self._readers[shard].read(places)
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise InputError(
+                f"{path}: the shard is missing or damaged ({error}); run fnqs-data verify, then build it again"
+            ) from error
+
+
+def write_dataset(
+    folder: str | os.PathLike,
+    records: Iterable[Record],
+    *,
+    recipe: str = "",
+    note: str = "",
+    shard_size: int = 4096,
+) -> Dataset:
+    """Write records, in their order, as a new data set folder.
+
+    Args:
+        folder: must not exist yet (an empty folder is replaced).
+        records: streamed; only the index columns are kept in memory.
+        recipe: text of the recipe that made them.
+        note: source and licence.
+        shard_size: records in one file.
+
+    Raises:
+        InputError: if the folder is taken, there are no records, or two share an identifier.
+        OSError: if the disk is full or not writable; nothing half-written stays.
+    """
+    target = Path(folder)
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise InputError(f"{target} already exists; choose another output folder or remove it first")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{target.name}{PARTIAL}{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        manifest = _fill(partial, records, recipe, note, shard_size)
+        (partial / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+        if target.is_dir():
+            target.rmdir()
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Dataset(target, manifest)
+
+
+def open_dataset(folder: str | os.PathLike) -> Dataset:
+    """Open a data set folder; shards are read when asked for.
+
+    Raises:
+        InputError: if the manifest is missing, damaged or of another schema.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} is not a data set folder: it holds no {MANIFEST}") from error
+    except (msgspec.DecodeError, OSError) as error:
+        raise InputError(f"{path}: the manifest cannot be read ({error}); build the data set again") from error
+    if manifest.schema != SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: schema {manifest.schema}, this program reads {SCHEMA_VERSION}; build the data set again"
+        )
+    if sum(shard.records for shard in manifest.shards) != manifest.records:
+        raise InputError(f"{path}: the record counts disagree; build the data set again")
+    return Dataset(Path(folder), manifest)
+
+
+def verify_dataset(folder: str | os.PathLike) -> list[str]:
+    """Check every file against the manifest; one finding a line, each naming its file, empty if sound.
+
+    Raises:
+        InputError: if the manifest itself is missing or damaged.
+    """
+    dataset = open_dataset(folder)
+    findings = []
+    content = hashlib.blake2b(digest_size=16)
+    for shard in dataset.manifest.shards:
+        path = dataset.folder / shard.name
+        if not path.is_file():
+            findings.append(f"{shard.name}: missing")
+            continue
+        if _file_digest(path) != shard.blake2b:
+            findings.append(f"{shard.name}: its bytes differ from those written (flipped, truncated or replaced)")
+            continue
+        reader = ArrayRecordReader(str(path))
+        if reader.num_records() != shard.records:
+            findings.append(f"{shard.name}: {reader.num_records()} records, the manifest says {shard.records}")
+        for start in range(0, reader.num_records(), 4096):
+            for data in reader.read(start, min(start + 4096, reader.num_records())):
+                content.update(data)
+    index = dataset.folder / INDEX
+    if not index.is_file():
+        findings.append(f"{INDEX}: missing")
+    elif _file_digest(index) != dataset.manifest.index_blake2b:
+        findings.append(f"{INDEX}: its bytes differ from those written (flipped, truncated or replaced)")
+    if not findings and content.hexdigest() != dataset.manifest.content:
+        findings.append(f"{MANIFEST}: its content digest is not that of the records")
+    return findings
+
+
+def _fill(partial: Path, records: Iterable[Record], recipe: str, note: str, shard_size: int) -> Manifest:
+    """Write shards and index into a temporary folder and return the manifest."""
+    columns = _Columns()
+    content = hashlib.blake2b(digest_size=16)
+    names: list[tuple[str, int]] = []
+    writer = None
+    for record in records:
+        if writer is None:
+            names.append((f"shard-{len(names):05d}.array_record", 0))
+            writer = _ShardWriter(partial / names[-1][0])
+        encoded = encode_record(record)
+        writer.write(encoded)
+        content.update(encoded)
+        columns.add(record)
+        names[-1] = (names[-1][0], names[-1][1] + 1)
+        if names[-1][1] == shard_size:
+            writer.close()
+            writer = None
+    if writer is not None:
+        writer.close()
+    if not names:
+        raise InputError("there are no records to write")
+    columns.save(partial / INDEX)
+    return Manifest(
+        schema=SCHEMA_VERSION,
+        units=UNITS,
+        records=len(columns.numbers),
+        counts=columns.counts(),
+        density_parameter=(min(columns.densities), max(columns.densities)),
+        content=content.hexdigest(),
+        shards=[Shard(name=n, records=c, blake2b=_file_digest(partial / n)) for n, c in names],
+        index_blake2b=_file_digest(partial / INDEX),
+        recipe=recipe,
+        recipe_digest=hashlib.blake2b(recipe.encode(), digest_size=16).hexdigest() if recipe else "",
+        note=note,
+    )
+
+
+class _ShardWriter:
+    """An ArrayRecord file whose failures are OSErrors, like those of any other file."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._writer = self._guard(ArrayRecordWriter, str(path), "group_size:1")
+
+    def write(self, data: bytes) -> None:
+        self._guard(self._writer.write, data)
+
+    def close(self) -> None:
+        self._guard(self._writer.close)
+
+    def _guard(self, call, *arguments):
+        try:
+            return call(*arguments)
+        except RuntimeError as error:
+            raise OSError(f"cannot write {self._path.name}: {error}") from error
+
+
+class _Columns:
+    """Index columns, collected while records stream by."""
+
+    def __init__(self):
+        self.numbers: list[int] = []
+        self.densities: list[float] = []
+        self.labels: dict[str, list[int]] = {"phase": [], "split": []}
+        self.names: dict[str, dict[str, int]] = {"phase": {}, "split": {}}
+        self.identifiers: dict[bytes, None] = {}
+
+    def add(self, record: Record) -> None:
+        key = record.identifier.encode()
+        if key in self.identifiers:
+            raise InputError(f"two records are called {record.identifier}; identifiers must be unique")
+        self.identifiers[key] = None
+        self.numbers.append(record.number)
+        self.densities.append(record.density_parameter)
+        for column, value in (("phase", record.phase), ("split", record.split)):
+            names = self.names[column]
+            self.labels[column].append(names.setdefault(value, len(names)))
+
+    def counts(self) -> dict[str, dict[str, dict[str, int]]]:
+        phases, splits = list(self.names["phase"]), list(self.names["split"])
+        tally = Counter(zip(self.labels["phase"], self.labels["split"], self.numbers, strict=True))
+        result: dict[str, dict[str, dict[str, int]]] = {}
+        for (phase, split, number), count in sorted(tally.items()):
+            result.setdefault(phases[phase], {}).setdefault(splits[split], {})[str(number)] = count
+        return result
+
+    def save(self, path: Path) -> None:
+        columns = {
+            "number": np.array(self.numbers, dtype=np.int32),
+            "density_parameter": np.array(self.densities, dtype=np.float64),
+            "identifier": np.array(list(self.identifiers), dtype=np.bytes_),
+        }
+        for column, codes in self.labels.items():
+            columns[column] = np.array(codes, dtype=np.int16)
+            columns[f"{column}_names"] = np.array([n.encode() for n in self.names[column]], dtype=np.bytes_)
+        np.savez(path, allow_pickle=False, **columns)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

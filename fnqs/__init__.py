@@ -1,0 +1,1 @@
+"""The physics and the wave function: pure functions of (parameters, configuration, electrons)."""

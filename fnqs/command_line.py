@@ -1,0 +1,114 @@
+"""What every command shares: an argument parser and the one place where errors become sentences."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from fnqs.errors import InputError
+
+USER_ERROR = 2
+"""Exit code of a command that was given something wrong."""
+
+INTERRUPTED = 130
+"""Exit code of a command stopped with Ctrl-C, as a shell reports it."""
+
+
+def run_command(name: str, function: Callable[[], int | None]) -> int:
+    """Run a command's body and turn what the user can cure into one sentence on stderr.
+
+    InputError, a file or disk error (OSError) and MemoryError give exit code 2, Ctrl-C 130; anything else
+    is a fault of the program and keeps its traceback. A reader that closes the pipe early is no error.
+
+    Args:
+        name: the command as typed, for instance "fnqs-data"; it starts the sentence.
+        function: the body; its return value is the exit code, None meaning 0.
+
+    Returns:
+        the exit code, for the entry point to pass to sys.exit.
+    """
+    try:
+        code = function() or 0
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        return _complain(name, str(error), USER_ERROR)
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _complain(name, os_error_sentence(error), USER_ERROR)
+    except MemoryError as error:
+        return _complain(name, f"there is not enough memory ({error}); ask for less at a time", USER_ERROR)
+    except KeyboardInterrupt:
+        return _complain(name, "interrupted", INTERRUPTED)
+
+
+def os_error_sentence(error: OSError) -> str:
+    """One sentence that names the file, what the system refused and the cure."""
+    subject = (
+        f"{os.fspath(error.filename)!s}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    )
+    reason = (error.strerror or str(error) or type(error).__name__).rstrip(".")
+    cure = {
+        errno.ENOENT: "check the spelling of the path",
+        errno.EACCES: "change its permissions or choose another place",
+        errno.EROFS: "choose a folder that can be written",
+        errno.ENOSPC: "free some space or choose a folder on another disk, then run the same command again",
+        errno.EDQUOT: "free some of your quota or choose a folder elsewhere, then run the same command again",
+        errno.EISDIR: "give a file, not a folder",
+        errno.ENOTDIR: "give a folder, not a file",
+    }.get(error.errno or 0)
+    return f"{subject}{reason[0].lower()}{reason[1:]}" + (f"; {cure}" if cure else "")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser whose complaints are InputErrors, so that they read like every other one.
+
+    Sub-commands made with `add_subparsers` inherit this. Texts keep their line breaks in --help.
+    """
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError instead of printing the usage and exiting."""
+        raise InputError(f"{message} (see `{self.prog} --help`)")
+
+
+def positive_int(text: str) -> int:
+    """Argparse type: a whole number above zero."""
+    return int(_number(text, int, lambda x: x > 0, "a whole number above zero"))
+
+
+def nonnegative_int(text: str) -> int:
+    """Argparse type: a whole number, zero allowed."""
+    return int(_number(text, int, lambda x: x >= 0, "a whole number, zero or more"))
+
+
+def positive_float(text: str) -> float:
+    """Argparse type: a finite number above zero."""
+    return _number(text, float, lambda x: 0 < x < float("inf"), "a number above zero")
+
+
+def _number(text: str, kind: type, sound: Callable[[float], bool], wanted: str) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not sound(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return value
+
+
+def _complain(name: str, sentence: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"{name}: {sentence}", file=sys.stderr, flush=True)
+    return code

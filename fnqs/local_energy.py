@@ -1,0 +1,73 @@
+"""The local energy: kinetic energy by the forward Laplacian plus the Ewald energy."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fnqs.ewald import ewald_energy
+from fnqs.system import System
+from fnqs.wavefunction import Context, WaveFunction
+
+
+def kinetic_energy(wavefunction: WaveFunction, params: dict, context: Context, electrons: jax.Array) -> jax.Array:
+    """-(laplacian log psi + (grad log psi)^2)/2 in Ha of one walker (N, 3); complex where psi is."""
+    _, log = wavefunction.log_psi_jet(params, context, electrons)
+    return -0.5 * (log.laplacian + jnp.sum(log.jacobian**2))
+
+
+def local_energy(
+    wavefunction: WaveFunction, params: dict, context: Context, system: System, electrons: jax.Array
+) -> jax.Array:
+    """Local energy of the whole cell in Ha for one walker (N, 3); complex where psi is."""
+    kinetic = kinetic_energy(wavefunction, params, context, electrons)
+    potential = ewald_energy(system.ewald, electrons)
+    return kinetic + potential.astype(kinetic.dtype)
+
+
+def local_energies(
+    wavefunction: WaveFunction, params: dict, contexts: Context, systems: System, walkers: jax.Array, chunk: int
+) -> jax.Array:
+    """Local energies of walkers of several configurations, at most `chunk` walkers at a time.
+
+    Args:
+        wavefunction: the model.
+        params: its parameters.
+        contexts: of K configurations, stacked.
+        systems: the same K, stacked.
+        walkers: (K, n, N, 3) bohr.
+        chunk: upper limit of walkers evaluated together; bounds the memory.
+
+    Returns:
+        (K, n) Ha per cell.
+    """
+
+    def energies(context: Context, system: System, electrons: jax.Array) -> jax.Array:
+        return jax.vmap(lambda r: local_energy(wavefunction, params, context, system, r))(electrons)
+
+    return map_walkers(energies, (contexts, systems), walkers, chunk)
+
+
+def map_walkers(function, per_configuration, walkers: jax.Array, chunk: int):
+    """Apply function(per_configuration[k], walkers[k, part]) over chunks of walkers of one configuration.
+
+    Args:
+        function: called with the leaves of one configuration and (c, N, 3) walkers; returns a tree of (c, ...).
+        per_configuration: tuple of trees with leading axis K.
+        walkers: (K, n, N, 3).
+        chunk: upper limit of c; the largest divisor of n not above it is taken.
+
+    Returns:
+        A tree of (K, n, ...).
+    """
+    configurations, number = walkers.shape[:2]
+    size = max(c for c in range(1, min(chunk, number) + 1) if number % c == 0)
+    parts = walkers.reshape(configurations * (number // size), size, *walkers.shape[2:])
+    owners = jnp.repeat(jnp.arange(configurations), number // size)
+
+    def one(argument):
+        owner, electrons = argument
+        return function(*jax.tree.map(lambda leaf: leaf[owner], per_configuration), electrons)
+
+    results = jax.lax.map(one, (owners, parts))
+    return jax.tree.map(lambda x: x.reshape(configurations, number, *x.shape[2:]), results)

@@ -1,0 +1,32 @@
+"""Sizes and choices of the wave function; saved with every checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes the shapes of the parameters; none depends on N.
+
+    Attributes:
+        s_exponents: exponents (1/bohr^2) of the s-like Gaussians on each proton.
+        p_exponents: exponents (1/bohr^2) of the p-like Gaussians on each proton.
+        radial_functions: functions of distance in every filter.
+        features: width of electron and proton features.
+        vectors: vector channels of an electron (also of a proton).
+        amplitudes: electron-dependent amplitudes of each orbital.
+        message_rounds: electron message-passing rounds after the first density sums.
+        proton_rounds: the same for the protons.
+        determinants: pairing terms summed.
+    """
+
+    s_exponents: tuple[float, ...] = (1.2, 0.4, 0.13)
+    p_exponents: tuple[float, ...] = (0.4,)
+    radial_functions: int = 8
+    features: int = 32
+    vectors: int = 8
+    amplitudes: int = 8
+    message_rounds: int = 1
+    proton_rounds: int = 2
+    determinants: int = 1

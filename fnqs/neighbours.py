@@ -1,0 +1,156 @@
+"""Functions of pairs and their sums over neighbours, for plain arrays and for Jets.
+
+A pair quantity has the shape (N, M, ...) for receivers i and senders j and, as a Jet, derivatives in the
+three components of the displacement r_i - r_j only (T = 3). Summing over senders gives a quantity of the
+receivers, as a Jet in all 3N electron coordinates. This is where the structure of the network makes the
+Laplacian cheap: a pair costs five numbers whatever N is.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fnqs.forward_laplacian import Field, Jet, add, displacement_jet, elementwise, linear, product, scale, shift
+
+
+def pair_displacements(receivers: jax.Array, senders: jax.Array, derivatives: bool) -> Field:
+    """r_i - r_j (N, M, 3) in bohr, as a Jet in its own components when derivatives are asked for."""
+    displacement = receivers[:, None] - senders[None]
+    return displacement_jet(displacement) if derivatives else displacement
+
+
+def smooth_pair(cell: jax.Array, inverse_cell: jax.Array, displacement: Field) -> tuple[Field, Field]:
+    """Squared smooth distance (..., N, M) in bohr^2 and smooth vector (..., N, M, 3) in bohr.
+
+    The same functions as `fnqs.cell.smooth_displacement`, for arrays and Jets alike.
+    """
+    two_pi = 2 * jnp.pi
+    phase = linear(lambda d: d @ (two_pi * inverse_cell), displacement)
+    odd = linear(lambda x: x @ (cell / two_pi), elementwise(jnp.sin, phase))
+    even = linear(lambda x: x @ (cell / two_pi), elementwise(lambda x: 1 - jnp.cos(x), phase))
+    square = add(product("ijx,ijx->ij", odd, odd), product("ijx,ijx->ij", even, even))
+    return square, odd
+
+
+def distances(square: Field, same: bool) -> Field:
+    """Square root of smooth squared distances (N, M); with `same` the diagonal is set to 1 bohr."""
+    if same:
+        diagonal = jnp.eye(square.shape[0], dtype=bool)
+        away = jnp.where(diagonal, 0, 1).astype(_dtype(square))
+        square = shift(scale(square, away), 1 - away)
+    return elementwise(jnp.sqrt, square)
+
+
+def radial_functions(distance: Field, rates: jax.Array, mean: jax.Array, size: jax.Array) -> Field:
+    """((1 + k s) exp(-k s) - mean) / size for every rate k: (N, M, K), flat at s = 0, so that no cusp is added.
+
+    Args:
+        distance: (N, M) smooth distances, bohr.
+        rates: (K,) decay rates, 1/bohr.
+        mean: (K,) subtracted, from `radial_moments`.
+        size: (K,) divided by, from `radial_moments`.
+    """
+    reduced = linear(lambda s: s[..., None] * rates, distance)
+    values = elementwise(lambda x: (1 + x) * jnp.exp(-x), reduced)
+    return scale(shift(values, -mean), 1 / size)
+
+
+def radial_moments(
+    cell: jax.Array, inverse_cell: jax.Array, rates: jax.Array, density: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Mean over the cell of each radial function and the usual size of its sum over neighbours.
+
+    Subtracting the mean leaves sums over neighbours that see only fluctuations of the density, so that they do
+    not grow with the cell; the size is sqrt(1 + n), n = integral of the squared function times the density.
+
+    Args:
+        cell, inverse_cell: (3, 3), bohr and 1/bohr.
+        rates: (K,) decay rates, 1/bohr.
+        density: () r_s, bohr.
+
+    Returns:
+        mean (K,) and size (K,), for `radial_functions`.
+    """
+    axis = (jnp.arange(12, dtype=cell.dtype) + 0.5) / 12
+    fractional = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(1, -1, 3)
+    square, _ = smooth_pair(cell, inverse_cell, fractional @ cell)
+    nothing, one = jnp.zeros_like(rates), jnp.ones_like(rates)
+    mean = jnp.mean(radial_functions(jnp.sqrt(square), rates, nothing, one), axis=(0, 1))
+    return mean, jnp.sqrt(1 + 5.25 / (rates * density) ** 3)
+
+
+def off_diagonal(pair: Field) -> Field:
+    """Set the entries of a particle with itself, (i, i, ...), to zero."""
+    number = pair.shape[0]
+    mask = (1 - jnp.eye(number)).astype(_dtype(pair))
+    return scale(pair, mask.reshape(number, number, *([1] * (len(pair.shape) - 2))))
+
+
+def sum_over_protons(pair: Field) -> Field:
+    """Sum an electron-proton quantity (N, M, ...) over protons: (N, ...), T = 3N."""
+    if not isinstance(pair, Jet):
+        return jnp.sum(pair, axis=1)
+    return Jet(
+        jnp.sum(pair.value, axis=1),
+        _own_coordinates(jnp.sum(pair.jacobian, axis=2)),
+        jnp.sum(pair.laplacian, axis=1),
+    )
+
+
+def sum_over_electrons(pair: Field) -> Field:
+    """Sum an electron-electron quantity (N, N, ...) with an empty diagonal over senders: (N, ...), T = 3N."""
+    if not isinstance(pair, Jet):
+        return jnp.sum(pair, axis=1)
+    own = _own_coordinates(jnp.sum(pair.jacobian, axis=2))
+    return Jet(
+        jnp.sum(pair.value, axis=1),
+        own - _sender_coordinates(pair.jacobian),
+        2 * jnp.sum(pair.laplacian, axis=1),
+    )
+
+
+def sum_messages(filters: Field, features: Field) -> Field:
+    """Messages sum_j filters_ij * features_j of electrons.
+
+    Args:
+        filters: (N, N, F) pair quantity with an empty diagonal (T = 3).
+        features: (N, F) electron quantity (T = 3N).
+
+    Returns:
+        (N, F), T = 3N.
+    """
+    if not (isinstance(filters, Jet) and isinstance(features, Jet)):
+        return jnp.einsum("ijf,jf->if", filters, features)
+    number, width = features.shape
+    slopes = filters.jacobian  # (3, N, N, F)
+    by_particle = features.jacobian.reshape(number, 3, number, width)
+    weighted = slopes * features.value  # slope of each message in its displacement
+    own = _own_coordinates(jnp.sum(weighted, axis=2)) - _sender_coordinates(weighted)
+    jacobian = own + jnp.einsum("ijf,tjf->tif", filters.value, features.jacobian)
+    diagonal = jnp.einsum("jxjf->xjf", by_particle)
+    mixed = jnp.einsum("xijf,ixjf->if", slopes, by_particle) - jnp.einsum("xijf,xjf->if", slopes, diagonal)
+    laplacian = (
+        2 * jnp.einsum("ijf,jf->if", filters.laplacian, features.value)
+        + jnp.einsum("ijf,jf->if", filters.value, features.laplacian)
+        + 2 * mixed
+    )
+    return Jet(jnp.einsum("ijf,jf->if", filters.value, features.value), jacobian, laplacian)
+
+
+def _own_coordinates(slope: jax.Array) -> jax.Array:
+    """Place derivatives (3, N, ...) of each particle's quantity in its own coordinates: (3N, N, ...)."""
+    number = slope.shape[1]
+    eye = jnp.eye(number, dtype=slope.dtype)
+    placed = jnp.einsum("xi...,li->lxi...", slope, eye)
+    return placed.reshape(3 * number, *slope.shape[1:])
+
+
+def _sender_coordinates(slope: jax.Array) -> jax.Array:
+    """Turn derivatives (3, N, N, ...) into those of receiver i in the sender's coordinates: (3N, N, ...)."""
+    moved = jnp.moveaxis(slope, 2, 0)
+    return moved.reshape(-1, *moved.shape[2:])
+
+
+def _dtype(x: Field):
+    return x.value.dtype if isinstance(x, Jet) else x.dtype

@@ -1,0 +1,78 @@
+"""The antisymmetric part: a determinant of singlet pairs in proton-centred orbitals.
+
+The pair function of an up electron i and a down electron j is phi_ij = sum_ab u_a(i) P_ab u_b(j). The orbitals u
+see all electrons (backflow positions and amplitudes); P = F(H) comes from a learned mean-field
+Hamiltonian and a Fermi function at half filling: sharp, it is a Slater determinant of the lowest states; soft, an
+antisymmetrised geminal power (a resonating-valence-bond state), which also fills open shells evenly.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fnqs.fermi import fermi_matrix
+from fnqs.forward_laplacian import Field, concatenate, elementwise, linear, product, shift
+from fnqs.model_config import ModelConfig
+from fnqs.neighbours import smooth_pair
+from fnqs.orbital_basis import OrbitalBasis
+
+
+def pairing_matrix(
+    basis: OrbitalBasis, onsite: jax.Array, inverse_temperature: jax.Array, pairs: int
+) -> jax.Array:
+    """Pair the levels of H = H_0 + (v S + S v)/2, where v is diagonal and learned.
+
+    Real H: P = F(H), pairs of time-reversed states with weights f. Complex H (a general
+    twist): both spins fill the same N/2 lowest states, P = C C^T without conjugation, so that both carry the
+    same twist; C = F(H) V with the occupied eigenvectors V held fixed keeps derivatives finite where levels
+    cross.
+
+    Args:
+        basis: constants of the configuration, B orbitals.
+        onsite: (B,) v, Ha.
+        inverse_temperature: () 1/Ha.
+        pairs: N/2.
+
+    Returns:
+        (B, B) symmetric P for unnormalised orbitals, float64 or complex128.
+    """
+    moved = (basis.inverse * onsite[None]) @ basis.lower
+    hamiltonian = basis.hamiltonian + (0.5 * (moved + moved.T)).astype(basis.hamiltonian.dtype)
+    filling = jnp.asarray(pairs, onsite.dtype)
+    occupations = fermi_matrix(hamiltonian, inverse_temperature, filling)
+    if jnp.iscomplexobj(hamiltonian):
+        _, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hamiltonian))
+        occupied = vectors[:, :pairs]
+        weights = jnp.real(jnp.einsum("an,ab,bn->n", occupied.conj(), occupations, occupied))
+        occupied = occupations @ (occupied / jax.lax.stop_gradient(weights).astype(occupied.dtype))
+        occupations = occupied @ occupied.T
+    inverse = basis.inverse.astype(occupations.dtype)
+    return inverse.T @ occupations @ inverse
+
+
+def orbitals(
+    cell: jax.Array, inverse_cell: jax.Array, protons: jax.Array, positions: Field, config: ModelConfig
+) -> Field:
+    """Proton-centred periodic orbitals (N, B) at electron positions (N, 3), ordered proton by proton."""
+    number, centres = positions.shape[0], protons.shape[0]
+    spread = linear(lambda z: jnp.broadcast_to(z[:, None], (number, centres, 3)), positions)
+    square, vector = smooth_pair(cell, inverse_cell, shift(spread, -protons[None]))
+    s_like = _gaussians(square, config.s_exponents)
+    p_like = product("ipe,ipx->ipex", _gaussians(square, config.p_exponents), vector)
+    parts = [s_like, linear(lambda x: x.reshape(number, centres, -1), p_like)]
+    return linear(lambda x: x.reshape(number, -1), concatenate(parts))
+
+
+def pair_functions(values: Field, pairing: jax.Array) -> Field:
+    """phi_ij (N/2, N/2) of up electrons i and down electrons j from orbital values (N, B) and P (B, B)."""
+    half = values.shape[0] // 2
+    up = linear(lambda u: u[:half].astype(pairing.dtype), values)
+    down = linear(lambda u: u[half:].astype(pairing.dtype) @ pairing, values)
+    return product("ia,ja->ij", up, down)
+
+
+def _gaussians(square: Field, exponents: tuple[float, ...]) -> Field:
+    """exp(-a s^2) for every exponent: (N, M) to (N, M, E)."""
+    rates = jnp.asarray(exponents, square.value.dtype if hasattr(square, "value") else square.dtype)
+    return elementwise(lambda x: jnp.exp(-x), linear(lambda s: s[..., None] * rates, square))

@@ -1,0 +1,33 @@
+"""Process-wide numerical settings, applied once at the start of every command and of the test suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def configure(*, compilation_cache: bool = True, tf32: bool = False) -> None:
+    """Allow float64, fix the precision of matrix products and keep compiled programs between runs.
+
+    The network runs in float32; solves, Ewald constants and statistics in float64.
+
+    Args:
+        compilation_cache: keep compiled programs in `cache_folder() / "xla"`.
+        tf32: let accelerators round float32 matrix products to TensorFloat-32.
+    """
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
+    if compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: FNQS_CACHE, else XDG_CACHE_HOME/fnqs, else ~/.cache/fnqs."""
+    if chosen := os.environ.get("FNQS_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "fnqs"

@@ -1,0 +1,43 @@
+"""A System: a configuration with the constants that the Hamiltonian and the wave function need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from fnqs.configuration import Configuration
+from fnqs.ewald import EwaldLists, make_ewald
+from fnqs.model_config import ModelConfig
+from fnqs.orbital_basis import OrbitalBasis, make_orbital_basis
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class System:
+    """One configuration prepared on the host in float64; systems of one N can be stacked.
+
+    Attributes:
+        configuration: cell, protons and twist.
+        basis: overlaps and starting Hamiltonian of the proton-centred orbitals.
+        ewald: lists and constants of the Coulomb energy.
+    """
+
+    configuration: Configuration
+    basis: OrbitalBasis
+    ewald: EwaldLists
+
+
+def make_system(configuration: Configuration, config: ModelConfig, *, force_complex: bool = False) -> System:
+    """Prepare one configuration; with `force_complex` the wave function is complex even at Gamma."""
+    basis = make_orbital_basis(configuration, config)
+    if force_complex and not np.iscomplexobj(basis.hamiltonian):
+        basis = OrbitalBasis(basis.lower, basis.inverse, basis.hamiltonian.astype(np.complex128))
+    return System(configuration, basis, make_ewald(configuration))
+
+
+def stack_systems(systems: Sequence[System]) -> System:
+    """Stack systems of one N along a new leading axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *systems)

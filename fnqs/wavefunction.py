@@ -1,0 +1,242 @@
+"""The wave function: encode(params, system) once per configuration, then log_psi(params, context, electrons).
+
+psi = exp(i k . sum_i z_i) exp(J) sum_d det[phi_d(i up, j down)]: a cusp factor and a many-body factor J, pair
+determinants of orbitals at backflow positions z, and the phase of the twist. One set of weights serves every N.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fnqs.forward_laplacian import Field, Jet, add, elementwise, independent, linear, log_determinant, product, scale, shift
+from fnqs.jastrow import CuspFactor
+from fnqs.message_passing import ElectronNetwork, Linear, ProtonNetwork, radial_rates
+from fnqs.model_config import ModelConfig
+from fnqs.neighbours import distances, off_diagonal, pair_displacements, radial_functions, radial_moments, smooth_pair
+from fnqs.orbital_basis import orbitals_per_proton
+from fnqs.pairing import orbitals, pair_functions, pairing_matrix
+from fnqs.system import System
+
+FREE_ELECTRON_FERMI_ENERGY = 0.5 * (9 * jnp.pi / 4) ** (2 / 3)
+"""Fermi energy of the unpolarised electron gas times r_s^2 (Ha bohr^2)."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Context:
+    """What a configuration contributes to log_psi, in the precision of the parameters.
+
+    Attributes:
+        cell, inverse_cell: (3, 3), bohr and 1/bohr.
+        protons: (N, 3), bohr.
+        wave_vector: (3,) the twist as a wave vector, 1/bohr.
+        density: () r_s, bohr.
+        radial_mean, radial_size: (K,) normalisation of the radial functions.
+        filters: (N, K, F) filters of every proton.
+        vector_filters: (N, K, C) the same for vector channels.
+        amplitudes: (D, A, B) how the electrons' amplitudes act on each orbital.
+        pairing: (D, B, B) pairing matrices, complex at a general twist.
+    """
+
+    cell: jax.Array
+    inverse_cell: jax.Array
+    protons: jax.Array
+    wave_vector: jax.Array
+    density: jax.Array
+    radial_mean: jax.Array
+    radial_size: jax.Array
+    filters: jax.Array
+    vector_filters: jax.Array
+    amplitudes: jax.Array
+    pairing: jax.Array
+
+
+class Encoder(nn.Module):
+    """From a system to its context; runs once per configuration."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, system: System) -> Context:
+        """Encode one system."""
+        config = self.config
+        # The first parameter fixes the precision of everything that follows.
+        base = self.param(
+            "filters", nn.initializers.normal(0.3), (config.radial_functions, config.features), jnp.float32
+        )
+        dtype = base.dtype
+        cell = jnp.asarray(system.configuration.cell)
+        protons = jnp.asarray(system.configuration.protons).astype(dtype)
+        inverse_cell = jnp.linalg.inv(cell)
+        wave_vector = 2 * jnp.pi * inverse_cell @ jnp.asarray(system.configuration.twist)
+        number = protons.shape[0]
+        density = jnp.cbrt(3 * jnp.abs(jnp.linalg.det(cell)) / (4 * jnp.pi * number))
+        length = density.astype(dtype)
+        rates = jnp.asarray(radial_rates(config), dtype)
+        mean, size = radial_moments(cell.astype(dtype), inverse_cell.astype(dtype), rates, length)
+        pair = pair_displacements(protons, protons, derivatives=False)
+        square, vectors = smooth_pair(cell.astype(dtype), inverse_cell.astype(dtype), pair)
+        radial = off_diagonal(radial_functions(distances(square, same=True), rates, mean, size))
+        features = ProtonNetwork(config, name="protons")(radial, vectors / length, length)
+
+        def head(name: str, *shape: int, gain: float = 0.1) -> jax.Array:
+            size = 1
+            for extent in shape:
+                size *= extent
+            return Linear(size, gain=gain, name=name)(features).reshape(number, *shape)
+
+        kinds, terms = orbitals_per_proton(config), config.determinants
+        filters = base[None] + head("filter_head", config.radial_functions, config.features)
+        vector_filters = head("vector_filter_head", config.radial_functions, config.vectors, gain=0.3)
+        amplitudes = head("amplitude_head", terms, config.amplitudes, kinds, gain=1.0)
+        amplitudes = jnp.moveaxis(amplitudes, 0, 2).reshape(terms, config.amplitudes, number * kinds)
+        onsite = jnp.moveaxis(head("onsite_head", terms, kinds), 0, 1).reshape(terms, number * kinds)
+        sharpness = Linear(terms, name="sharpness_head", gain=0.1)(jnp.mean(features, axis=0))
+        fermi_energy = FREE_ELECTRON_FERMI_ENERGY / density**2
+        inverse_temperature = 8 * jnp.exp(sharpness.astype(density.dtype)) / fermi_energy
+        pairing = jax.vmap(lambda v, beta: pairing_matrix(system.basis, v, beta, number // 2))(
+            onsite.astype(density.dtype), inverse_temperature
+        )
+        narrow = _complex(dtype) if jnp.iscomplexobj(pairing) else dtype
+        return Context(
+            cell=cell.astype(dtype),
+            inverse_cell=inverse_cell.astype(dtype),
+            protons=protons,
+            wave_vector=wave_vector.astype(dtype),
+            density=length,
+            radial_mean=mean,
+            radial_size=size,
+            filters=filters,
+            vector_filters=vector_filters,
+            amplitudes=amplitudes,
+            pairing=pairing.astype(narrow),
+        )
+
+
+def _complex(dtype) -> type:
+    """Complex type of the same precision."""
+    return jnp.complex64 if dtype == jnp.float32 else jnp.complex128
+
+
+class Amplitude(nn.Module):
+    """log psi of one walker in a context."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, context: Context, electrons: jax.Array, derivatives: bool = False) -> tuple[jax.Array, Field]:
+        """Evaluate one walker.
+
+        Args:
+            context: of the configuration.
+            electrons: (N, 3) bohr, spin up first.
+            derivatives: whether the logarithm is a Jet in the 3N coordinates.
+
+        Returns:
+            The phase of psi (a sign where psi is real) and log|psi|; the Jet of a complex psi has the
+            derivatives of the complex log psi.
+        """
+        config, number = self.config, electrons.shape[0]
+        rates = jnp.asarray(radial_rates(config), electrons.dtype)
+        normalisation = (rates, context.radial_mean, context.radial_size)
+        electron_pairs = pair_displacements(electrons, electrons, derivatives)
+        proton_pairs = pair_displacements(electrons, context.protons, derivatives)
+        electron_square, electron_vectors = smooth_pair(context.cell, context.inverse_cell, electron_pairs)
+        proton_square, proton_vectors = smooth_pair(context.cell, context.inverse_cell, proton_pairs)
+        electron_distances = distances(electron_square, same=True)
+        proton_distances = distances(proton_square, same=False)
+        features, vectors = ElectronNetwork(config, name="electrons")(
+            off_diagonal(radial_functions(electron_distances, *normalisation)),
+            scale(electron_vectors, 1 / context.density),
+            radial_functions(proton_distances, *normalisation),
+            scale(proton_vectors, 1 / context.density),
+            context.filters,
+            context.vector_filters,
+        )
+
+        coordinates = independent(electrons) if derivatives else electrons
+        flow = Linear(config.vectors, gain=0.01, name="backflow")(features)
+        positions = add(coordinates, scale(product("ic,ixc->ix", flow, vectors), context.density))
+        values = orbitals(context.cell, context.inverse_cell, context.protons, positions, config)
+        gates = Linear(config.amplitudes, gain=0.01, name="amplitudes")(features)
+        phases, logs = [], []
+        for term in range(config.determinants):
+            gate = shift(linear(lambda a, t=term: a @ context.amplitudes[t], gates), jnp.ones((), electrons.dtype))
+            pairs = pair_functions(product("ia,ia->ia", gate, values), context.pairing[term])
+            phase, log = log_determinant(pairs)
+            phases.append(phase)
+            logs.append(log)
+        weights = self.param("log_weights", lambda _: -2.0 * jnp.arange(config.determinants, dtype=jnp.float32))
+        phase, log = sum_terms(phases, logs, weights)
+
+        hidden = elementwise(nn.silu, Linear(config.features, name="jastrow_hidden")(features))
+        many_body = linear(jnp.sum, Linear(1, bias=False, gain=0.01, name="jastrow")(hidden))
+        two_body = linear(jnp.sum, Linear(1, bias=False, gain=0.01, name="jastrow_linear")(features))
+        cusps = CuspFactor(name="cusps")(electron_distances, proton_distances)
+        symmetric = add(cusps, many_body, two_body)
+        if not jnp.iscomplexobj(context.pairing):
+            return phase, add(log, symmetric)
+        travel = linear(lambda z: jnp.sum(z @ context.wave_vector), positions)
+        return _twisted(phase, log, symmetric, travel)
+
+
+def sum_terms(phases: list[jax.Array], logs: list[Field], weights: jax.Array) -> tuple[jax.Array, Field]:
+    """Phase and log of sum_d exp(weight_d) phase_d exp(log_d), stable for terms of any size."""
+    if len(logs) == 1:
+        return phases[0], logs[0]
+    values = jnp.stack([jnp.real(log.value if isinstance(log, Jet) else log) for log in logs]) + weights
+    largest = jax.lax.stop_gradient(jnp.max(values))
+    parts = jnp.stack(phases) * jnp.exp(values - largest).astype(phases[0].dtype)
+    total = jnp.sum(parts)
+    size = jnp.abs(total)
+    phase, value = total / size.astype(total.dtype), jnp.log(size) + largest
+    if not isinstance(logs[0], Jet):
+        return phase, value
+    share = parts / total
+    jacobians = jnp.stack([log.jacobian for log in logs])
+    jacobian = jnp.einsum("d,dt->t", share, jacobians)
+    curvature = jnp.stack([log.laplacian for log in logs]) + jnp.sum(jacobians**2, axis=1)
+    laplacian = jnp.sum(share * curvature) - jnp.sum(jacobian**2)
+    return phase, Jet(value.astype(laplacian.dtype), jacobian, laplacian)
+
+
+def _twisted(phase: jax.Array, log: Field, symmetric: Field, travel: Field) -> tuple[jax.Array, Field]:
+    """Multiply the determinants by the symmetric factor and by exp(i travel)."""
+    angle = travel.value if isinstance(travel, Jet) else travel
+    phase = phase * jnp.exp(1j * angle.astype(phase.dtype))
+    if not isinstance(log, Jet):
+        return phase, log + symmetric
+    smooth = jax.tree.map(jax.lax.complex, symmetric, travel)
+    total = add(log, smooth)
+    return phase, Jet(jnp.real(total.value), total.jacobian, total.laplacian)
+
+
+@dataclass(frozen=True)
+class WaveFunction:
+    """The two halves of the model and their parameters {"encoder": ..., "amplitude": ...}."""
+
+    config: ModelConfig
+
+    def init(self, key: jax.Array, system: System) -> dict:
+        """Draw parameters; their shapes do not depend on the system given as an example."""
+        first, second = jax.random.split(key)
+        context, encoder = Encoder(self.config).init_with_output(first, system)
+        electrons = context.protons + 0.1
+        amplitude = Amplitude(self.config).init(second, context, electrons)
+        return {"encoder": encoder["params"], "amplitude": amplitude["params"]}
+
+    def encode(self, params: dict, system: System) -> Context:
+        """Context of one system (vmap for a stack)."""
+        return Encoder(self.config).apply({"params": params["encoder"]}, system)
+
+    def log_psi(self, params: dict, context: Context, electrons: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Phase and log|psi| of one walker (N, 3)."""
+        return Amplitude(self.config).apply({"params": params["amplitude"]}, context, electrons)
+
+    def log_psi_jet(self, params: dict, context: Context, electrons: jax.Array) -> tuple[jax.Array, Jet]:
+        """Phase and log|psi| of one walker with the gradient and Laplacian of log psi."""
+        return Amplitude(self.config).apply({"params": params["amplitude"]}, context, electrons, True)

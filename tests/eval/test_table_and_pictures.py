@@ -1,0 +1,127 @@
+import io
+import json
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from fnqs_eval.pictures import plot_training, plot_transfer, running_mean
+from fnqs_eval.table import EnergyResult, print_table, write_json
+
+RESULT = EnergyResult(
+    identifier="bcc-n08-00123",
+    number=8,
+    density_parameter=1.31,
+    phase="bcc",
+    twist=(0.0, 0.0, 0.0),
+    energy_per_atom=-0.489312,
+    error_per_atom=4.1e-5,
+    variance_per_atom=0.0123,
+    acceptance=0.512,
+    v_score=1.2e-3,
+)
+OTHER = EnergyResult(
+    identifier="a rather long name of a file.extxyz#199",
+    number=128,
+    density_parameter=1.2,
+    phase="liquid-atomic",
+    twist=(0.25, 0.5, 0.0),
+    energy_per_atom=-0.5,
+    error_per_atom=float("nan"),
+    variance_per_atom=0.05,
+    acceptance=0.4,
+    v_score=float("inf"),
+    label_energy_per_atom=-0.51234,
+    flags=["few effective samples", "far from the training set"],
+    steps=0,
+)
+
+
+def table_of(results, **options):
+    stream = io.StringIO()
+    print_table(results, stream=stream, **options)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_table_shows_everything_aligned():
+    lines = table_of([RESULT, OTHER], title="runs/quickstart, step 100")
+    text = "\n".join(lines)
+    assert lines[0] == "runs/quickstart, step 100"
+    first = next(line for line in lines if "bcc-n08-00123" in line)
+    second = next(line for line in lines if "199" in line)
+    for shown in ("8", "1.310", "bcc", "Γ", "-0.48931(4)", "1.23e-02", "0.51", "1.2e-03"):
+        assert shown in first.split()
+    for shown in ("128", "(0.25 0.5 0)", "-0.500000", "-0.51234", OTHER.identifier):
+        assert shown in second
+    assert first.index("-0.48931(4)") + len("-0.48931(4)") == second.index("-0.500000") + len("-0.500000")
+    assert f"{OTHER.identifier}: few effective samples; far from the training set" in lines
+    assert "GPa" not in text
+    assert "…" not in text
+
+
+def test_columns_nobody_fills_are_left_out():
+    assert "label" not in "\n".join(table_of([RESULT]))
+    assert "steps" not in "\n".join(table_of([RESULT]))
+
+
+def test_json_is_complete_valid_and_whole(tmp_path):
+    path = tmp_path / "new" / "energies.json"
+    write_json(path, [RESULT, OTHER], {"checkpoint": "runs/quickstart", "step": 100})
+    document = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert document["results"][0]["energy_per_atom"] == -0.489312
+    assert document["results"][1]["error_per_atom"] is None
+    assert document["results"][1]["flags"] == OTHER.flags
+    assert document["provenance"]["step"] == 100
+    with pytest.raises(TypeError):
+        write_json(path, [], {"bad": object()})
+    assert json.loads(path.read_text()) == document
+
+
+def test_running_mean_leaves_gaps_out():
+    values = np.arange(100.0)
+    values[50] = np.nan
+    smooth, width = running_mean(values)
+    assert width == 5
+    np.testing.assert_allclose(smooth[2:48], values[2:48], rtol=1e-13)  # sums of five float64
+    assert smooth[50] == 50
+    assert smooth[0] == 1
+
+
+def drawn(path):
+    """Fraction of pixels that are not white."""
+    return float(np.mean(np.any(matplotlib.image.imread(path)[..., :3] < 0.99, axis=-1)))
+
+
+def test_training_picture(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "step": step,
+            "energy_per_atom": None if step == 50 else -0.5 + 0.1 * np.exp(-step / 50) + 0.002 * rng.normal(),
+            "variance_per_atom": 0.02 + np.exp(-step / 50),
+            "acceptance": 0.5,
+            "seconds": 30.0 if step == 1 else 0.3,
+        }
+        for step in range(1, 200)
+    ]
+    plot_training(rows, tmp_path / "training.png", title="try")
+    plot_training([], tmp_path / "empty.png")
+    plot_training([{"step": 1}], tmp_path / "single.png")
+    assert drawn(tmp_path / "training.png") > 1.02 * drawn(tmp_path / "empty.png") > 0
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_transfer_picture(tmp_path):
+    steps = np.arange(1, 61)
+    curves = {
+        "fine-tuned": (steps, -0.54 - 0.01 * (1 - np.exp(-steps / 10)), np.full(60, 0.002)),
+        "from scratch": (steps, -0.54 + 0.3 * np.exp(-steps / 15), None),
+    }
+    points = {
+        "zero-shot": (0, -0.53, 0.001),
+        "fine-tuned": (60, -0.55, 0.001),
+        "from scratch": (60, -0.53, 0.001),
+    }
+    plot_transfer(curves, points, tmp_path / "transfer.png", title="held out", reference=("label", -0.552))
+    plot_transfer({}, {"zero-shot": (0, -0.53, 0.001)}, tmp_path / "point.png")
+    assert drawn(tmp_path / "transfer.png") > drawn(tmp_path / "point.png") > 0

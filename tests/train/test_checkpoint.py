@@ -1,0 +1,223 @@
+import errno
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fnqs.errors import InputError
+from fnqs_train import checkpoint as module
+from fnqs_train.checkpoint import (
+    CheckpointPath,
+    Checkpoints,
+    find_damage,
+    resolve_checkpoint,
+    restore_meta,
+    restore_params,
+)
+
+
+def make_state(seed=0):
+    rng = np.random.default_rng(seed)
+    params = {
+        "layer": {"kernel": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32)},
+        "scale": jnp.asarray(rng.normal(size=2), jnp.float64),
+        "key": jnp.asarray(rng.integers(0, 2**32, 2), jnp.uint32),
+    }
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)).init(params)
+    walkers = {
+        "electrons": rng.normal(size=(5, 2, 4, 3)).astype(np.float32),
+        "widths": rng.normal(size=5),
+        "seen": rng.random(5) < 0.5,
+    }
+    return params, optimizer, walkers
+
+
+def save(checkpoints, step, energy=-0.5):
+    params, optimizer, walkers = make_state(step)
+    assert checkpoints.save(
+        step, params, optimizer, walkers, {"energy_per_atom": energy, "fingerprint": "abc"}
+    )
+
+
+def assert_equal(left, right):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        assert isinstance(a, jax.Array) == isinstance(b, jax.Array)
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def flip_a_bit(folder):
+    largest = max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+
+
+def templates():
+    params, optimizer, _ = make_state(99)
+    return params, optimizer
+
+
+def test_restores_exactly(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_latest(*templates()) is None
+        save(checkpoints, 10)
+        save(checkpoints, 20)
+    with Checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore_latest(*templates())
+        assert not checkpoints.save(20, *make_state(20), {})
+    params, optimizer, walkers = make_state(20)
+    assert restored.step == 20
+    assert_equal(restored.params, params)
+    assert_equal(restored.optimizer, optimizer)
+    assert_equal(restored.walkers, walkers)
+    assert restored.meta == {"energy_per_atom": -0.5, "fingerprint": "abc"}
+
+
+def test_parameters_come_from_a_copied_folder_alone(tmp_path):
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        save(checkpoints, 10)
+        save(checkpoints, 20)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "run")
+    assert_equal(restore_params(tmp_path / "copy"), make_state(20)[0])
+    assert_equal(restore_params(tmp_path / "copy" / "checkpoints" / "10", templates()[0]), make_state(10)[0])
+    assert resolve_checkpoint(tmp_path / "copy" / "checkpoints").step == 20
+    assert resolve_checkpoint(tmp_path / "copy" / "checkpoints" / "10") == (tmp_path / "copy", 10)
+    assert restore_meta(tmp_path / "copy")["fingerprint"] == "abc"
+
+
+def test_a_flipped_bit_is_found_and_the_step_before_is_used(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 10)
+        save(checkpoints, 20)
+    flip_a_bit(tmp_path / "checkpoints" / "20" / "walkers")
+    with pytest.raises(InputError, match=r"the checkpoint is damaged \(walkers/.* has changed\)"):
+        resolve_checkpoint(tmp_path / "checkpoints" / "20")
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.warns(UserWarning, match="checkpoint 20 is damaged"):
+            restored = checkpoints.restore_latest(*templates())
+        assert restored.step == 10
+        assert_equal(restored.params, make_state(10)[0])
+        assert (tmp_path / "damaged-20").is_dir()
+        save(checkpoints, 15)  # the run goes on from 10, past the place of the damaged one
+        save(checkpoints, 20)
+    assert resolve_checkpoint(tmp_path).step == 20
+
+
+def test_a_damaged_old_step_does_not_hinder_saving(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 10)
+        save(checkpoints, 20)
+        (tmp_path / "checkpoints" / "10" / "meta" / "metadata").write_text("{")
+        shutil.rmtree(tmp_path / "checkpoints" / "20" / "meta")
+        save(checkpoints, 30)
+    assert resolve_checkpoint(tmp_path).step == 30
+
+
+def test_every_file_is_covered(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 10)
+    chosen = CheckpointPath(tmp_path, 10)
+    files = [f for f in chosen.folder.rglob("*") if f.is_file() and f.name != "blake2b.json"]
+    assert len(files) > 10
+    assert find_damage(chosen) == []
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content + b"x")
+        assert find_damage(chosen) == [f"{file.relative_to(chosen.folder).as_posix()} has changed"]
+        file.unlink()
+        assert find_damage(chosen) == [f"{file.relative_to(chosen.folder).as_posix()} is missing"]
+        file.write_bytes(content)
+    (chosen.folder / "params" / "more").write_text("x")
+    assert find_damage(chosen) == ["params/more does not belong to it"]
+
+
+def test_a_step_killed_before_its_digests_is_not_used(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 10)
+        save(checkpoints, 20)
+    (tmp_path / "checkpoints" / "20" / "blake2b.json").unlink()
+    (tmp_path / "checkpoints" / "30.orbax-checkpoint-tmp").mkdir()
+    with pytest.warns(UserWarning, match="not saved to the end"):
+        assert resolve_checkpoint(tmp_path).step == 10
+    (tmp_path / "checkpoints" / "10" / "blake2b.json").write_text("{")
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(InputError, match="every checkpoint is damaged"),
+    ):
+        resolve_checkpoint(tmp_path)
+    with Checkpoints(tmp_path):
+        assert not (tmp_path / "checkpoints" / "30.orbax-checkpoint-tmp").exists()
+
+
+def test_keeps_the_latest_every_nth_and_the_best_across_restarts(tmp_path):
+    energies = {10: -0.1, 20: -0.9, 30: -0.2, 40: float("nan"), 50: -0.3, 60: -0.4, 70: -0.5, 80: -0.6}
+    for steps in ((10, 20, 30, 40), (50, 60, 70, 80)):
+        with Checkpoints(tmp_path, keep=2, every_nth_kept=50) as checkpoints:
+            for step in steps:
+                save(checkpoints, step, energies[step])
+    kept = sorted(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir())
+    assert kept == [20, 50, 70, 80]
+
+
+@pytest.mark.parametrize(
+    ("change", "clause"),
+    [
+        ({"scale": jnp.zeros(3, jnp.float64)}, r"params scale is float64\[2\] there and float64\[3\] here"),
+        ({"scale": jnp.zeros(2, jnp.float32)}, r"params scale is float64\[2\] there and float32\[2\] here"),
+        ({"more": jnp.zeros(2)}, r"params more is absent there and float64\[2\] here"),
+        ({"layer": {}}, r"params layer\.kernel is float32\[3, 4\] there and absent here"),
+    ],
+)
+def test_another_model_is_refused(tmp_path, change, clause):
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 10)
+    template = make_state()[0] | change
+    with pytest.raises(InputError, match=f"checkpoint of another model: {clause}"):
+        restore_params(tmp_path, template)
+    shapes = jax.eval_shape(lambda: make_state()[0])
+    assert_equal(restore_params(tmp_path, shapes), make_state(10)[0])
+
+
+def test_paths_that_are_no_checkpoint(tmp_path):
+    with pytest.raises(InputError, match="no such run folder"):
+        resolve_checkpoint(tmp_path / "none")
+    with pytest.raises(InputError, match="no checkpoint here"):
+        resolve_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["orbax", "digests"])
+def test_a_full_disk_leaves_the_earlier_step_and_nothing_half_written(tmp_path, monkeypatch, place):
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 10)
+        if place == "orbax":
+
+            def fail(*args, **kwargs):
+                (tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp").mkdir()
+                raise ValueError("RESOURCE_EXHAUSTED: No space left on device [os_error_code='28']")
+
+            monkeypatch.setattr(checkpoints._manager, "save", fail)
+        else:
+
+            def fail(*args, **kwargs):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            monkeypatch.setattr(module, "write_text_whole", fail)
+        with pytest.raises(OSError, match="No space left on device"):
+            save(checkpoints, 20)
+        monkeypatch.undo()
+        assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["10"]
+        assert resolve_checkpoint(tmp_path).step == 10
+
+
+def test_digests_are_plain_json(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 10)
+    digests = json.loads((tmp_path / "checkpoints" / "10" / "blake2b.json").read_text())
+    assert all(len(digest) == 32 for digest in digests.values())

@@ -1,0 +1,154 @@
+import dataclasses
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fnqs.errors import InputError
+from fnqs.settings import attribute_meanings, to_toml
+from fnqs_train.config import RunConfig, changed_keys, describe_config, load_config, recipe_path, save_config
+
+MINIMAL = 'name = "try"\nsteps = 5\n\n[data]\nrecipe = "set.toml"\n'
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    (tmp_path / "set.toml").write_text('name = "set"\n')
+    path = tmp_path / "try.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_defaults_and_the_recipe_beside_the_config(config_file):
+    config = load_config(config_file)
+    assert (config.name, config.steps, config.seed) == ("try", 5, 0)
+    assert config.optimizer.method == "spring"
+    assert recipe_path(config) == config_file.parent / "set.toml"
+
+
+def test_overrides_are_toml_and_come_in_order(config_file):
+    overrides = [
+        "steps=7",
+        "optimizer.damping=1e-2",
+        "optimizer.method=adam",
+        'log.wandb="disabled"',
+        "model.s_exponents=[1, 0.5]",
+        "steps = 8",
+    ]
+    config = load_config(config_file, overrides)
+    assert config.steps == 8
+    assert config.optimizer.damping == 0.01
+    assert config.optimizer.method == "adam"
+    assert config.log.wandb == "disabled"
+    assert config.model.s_exponents == (1.0, 0.5)
+    assert changed_keys(load_config(config_file), config) == [
+        "steps: 5 -> 8",
+        "model.s_exponents: [1.2, 0.4, 0.13] -> [1.0, 0.5]",
+        "optimizer.method: spring -> adam",
+        "optimizer.damping: 0.001 -> 0.01",
+        "log.wandb: offline -> disabled",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        (
+            "sampling.walkers=3",
+            r"unknown key sampling\.walkers; did you mean sampling\.walkers_per_configuration\?",
+        ),
+        (
+            "optimiser.damping=1",
+            r"unknown key optimiser; did you mean optimizer\? The keys here are name, steps",
+        ),
+        ("damping=1", r"unknown key damping; did you mean optimizer\.damping\?"),
+        ("zzz=1", "unknown key zzz; The keys here are name"),
+        ("steps=1.5", "steps: expected `int`, got `float`"),
+        ("steps=true", "steps: expected `int`, got `bool`"),
+        ("optimizer.method=kfac", "optimizer.method: .*choose one of 'spring', 'minsr', 'adam'"),
+        ("optimizer.damping=nan", "optimizer.damping is nan but must be above 0"),
+        ("optimizer=3", r"optimizer is a section, written \[optimizer\], not a value"),
+        ("steps.more=3", "steps is a value, not a section"),
+        ("steps", "write section.key=value"),
+        ("steps=[1", "is no TOML value"),
+        ("steps=1\nseed=2", "give one value on one line"),
+        ("sampling.target_acceptance=1.0", "must be between 0 and 1"),
+        ("sampling.sweeps=0", "sampling.sweeps is 0 but must be 1 or more"),
+        ("checkpoint.keep=1", "checkpoint.keep is 1 but must be 2 or more"),
+        ("transfer.number=3", "transfer.number is 3 but must be even and 2 or more"),
+        ("name=../up", "name is '../up' but must be a plain folder name without \"/\""),
+    ],
+)
+def test_bad_values_are_named(config_file, override, complaint):
+    with pytest.raises(InputError, match=complaint):
+        load_config(config_file, [override])
+
+
+def test_unreadable_configs(tmp_path):
+    with pytest.raises(InputError, match=r"none\.toml: no such file"):
+        load_config(tmp_path / "none.toml")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("name = \n")
+    with pytest.raises(InputError, match=r"bad\.toml: not valid TOML: .*line 1"):
+        load_config(bad)
+    bad.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="not a text file in UTF-8"):
+        load_config(bad)
+    bad.write_text('name = "x"\nsteps = 1\n')
+    with pytest.raises(InputError, match="missing required field `data`"):
+        load_config(bad)
+
+
+def test_a_missing_recipe_is_only_missed_when_used(config_file):
+    (config_file.parent / "set.toml").unlink()
+    config = load_config(config_file)
+    with pytest.raises(InputError, match=r"set\.toml is neither beside the config nor in the current folder"):
+        recipe_path(config)
+
+
+def test_saved_config_reloads_identical_and_the_folder_can_be_moved(config_file, tmp_path):
+    config = load_config(config_file, ["checkpoint.every_nth_kept=500", "data.cache=/some/where", "seed=7"])
+    save_config(config, tmp_path / "run")
+    save_config(
+        load_config(tmp_path / "run"), tmp_path / "run"
+    )  # saving into itself must not lose the recipe
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    again = load_config(tmp_path / "elsewhere")
+    assert changed_keys(config, again) == []
+    assert dataclasses.replace(again, data=config.data) == config
+    assert recipe_path(again).read_text() == recipe_path(config).read_text()
+    assert again.data.cache == "/some/where"
+
+
+# Surrogates cannot stand in a UTF-8 file.
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+numbers = st.integers(-(2**62), 2**62) | st.floats(allow_nan=False)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("abc"), numbers | texts | st.booleans() | st.lists(numbers | texts), min_size=1
+    )
+)
+def test_written_toml_reads_back_equal(values):
+    import tomllib
+
+    table = {**values, "section": {**values, "inner": values}}
+    assert tomllib.loads(to_toml(table)) == table
+
+
+def test_every_key_is_explained():
+    text = describe_config()
+    sections = [
+        RunConfig,
+        *(f.default_factory for f in dataclasses.fields(RunConfig) if callable(f.default_factory)),
+    ]
+    for kind in sections:
+        plain = [
+            f.name for f in dataclasses.fields(kind) if not callable(f.default_factory) and f.name != "data"
+        ]
+        meanings = attribute_meanings(kind)
+        for name in plain:
+            assert meanings.get(name), f"{kind.__name__}.{name} has no meaning in its docstring"
+            assert meanings[name] in text

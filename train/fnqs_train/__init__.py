@@ -1,0 +1,1 @@
+"""The global optimisation: walkers, steps, checkpoints, logs; fine-tuning is a short training."""

@@ -1,0 +1,283 @@
+"""One run's settings: TOML file, `--set` overrides, checks, and the copy kept in the run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fnqs.errors import InputError
+from fnqs.files import replaced_when_whole, write_text_whole
+from fnqs.model_config import ModelConfig
+from fnqs.settings import apply_overrides, describe, from_table, read_toml, to_table, to_toml
+
+CONFIG_NAME = "config.toml"
+RECIPE_NAME = "recipe.toml"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which configurations the run learns from.
+
+    Attributes:
+        recipe: data set recipe (TOML) or folder; looked for beside the config, then in the current folder.
+        cache: folder for built data sets; unset: $FNQS_CACHE, $XDG_CACHE_HOME/fnqs or ~/.cache/fnqs.
+        split: name of the split to train on.
+    """
+
+    recipe: str
+    cache: str | None = None
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Metropolis sampling of the electrons.
+
+    Attributes:
+        walkers_per_configuration: walkers of each configuration in a step.
+        configurations_per_step: configurations that meet in a step.
+        sweeps: all-electron moves between two steps.
+        equilibration_sweeps: all-electron moves of a configuration seen for the first time.
+        target_acceptance: acceptance, between 0 and 1, to which each configuration's step width is tuned.
+    """
+
+    walkers_per_configuration: int = 16
+    configurations_per_step: int = 16
+    sweeps: int = 10
+    equilibration_sweeps: int = 100
+    target_acceptance: float = 0.5
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How local energies become steps of the parameters.
+
+    Attributes:
+        method: natural gradient with or without momentum, or a first-order method.
+        learning_rate: step length at the start; it falls as 1 / (1 + step / decay_steps).
+        decay_steps: steps after which the learning rate has halved.
+        damping: added to the diagonal of the sample-space Gram matrix (minsr, spring).
+        momentum: fraction of the last step that spring keeps, 0 <= momentum < 1.
+        max_norm: longest step of the parameters, times the learning rate.
+        clip_width: mean absolute deviations from the median where local energies are clipped in the gradient.
+    """
+
+    method: Literal["spring", "minsr", "adam"] = "spring"
+    learning_rate: float = 0.05
+    decay_steps: float = 1000.0
+    damping: float = 1e-3
+    momentum: float = 0.95
+    max_norm: float = 1.0
+    clip_width: float = 5.0
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When to save and what to keep; the best by energy is always kept.
+
+    Attributes:
+        every_steps: steps between two checkpoints.
+        keep: latest checkpoints kept, two or more, so that a damaged one can be replaced by the one before.
+        every_nth_kept: steps whose multiples are kept for good; unset: none.
+    """
+
+    every_steps: int = 100
+    keep: int = 2
+    every_nth_kept: int | None = None
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """The record of the run.
+
+    Attributes:
+        wandb: mirror of metrics.jsonl in Weights & Biases; offline needs neither login nor network.
+        every_steps: steps between two lines of metrics.jsonl.
+    """
+
+    wandb: Literal["disabled", "offline", "online"] = "offline"
+    every_steps: int = 10
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """What `fnqs-evaluate transfer RUN` does on held-out configurations.
+
+    Attributes:
+        walkers: walkers of each evaluated configuration.
+        equilibration_sweeps: all-electron moves before an evaluation counts.
+        evaluation_sweeps: all-electron moves over which an energy is averaged.
+        configurations: configurations taken from each held-out split.
+        number: protons N in each of them.
+        finetune_steps: steps of fine-tuning, and of the comparison from scratch.
+    """
+
+    walkers: int = 256
+    equilibration_sweeps: int = 200
+    evaluation_sweeps: int = 400
+    configurations: int = 4
+    number: int = 8
+    finetune_steps: int = 60
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that fixes a run.
+
+    Attributes:
+        name: the run's folder is runs/<name> in the current folder.
+        steps: steps of the optimiser in all, those before a resume included.
+        seed: of parameters, order of configurations and moves; equal seeds give equal runs on equal machines.
+    """
+
+    name: str
+    steps: int
+    data: DataConfig
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
+
+
+def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config, apply `section.key=value` overrides and check every value.
+
+    Args:
+        path: a TOML file, or a run folder, whose config.toml is read.
+        overrides: texts of --set; values are TOML (bare words are taken for texts).
+
+    Returns:
+        the settings; data.recipe is absolute where it exists, so that the current folder no longer matters.
+
+    Raises:
+        InputError: unreadable file, unknown or missing key, wrong type, value out of range.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / CONFIG_NAME
+    table = read_toml(path)
+    apply_overrides(table, overrides)
+    config = from_table(RunConfig, table, str(path))
+    _check(config, str(path))
+    for folder in (path.parent, Path()):
+        found = folder / Path(config.data.recipe).expanduser()
+        if found.exists():
+            data = dataclasses.replace(config.data, recipe=str(found.resolve()))
+            return dataclasses.replace(config, data=data)
+    return config
+
+
+def recipe_path(config: RunConfig) -> Path:
+    """Return the recipe file or data set folder of a loaded config.
+
+    Raises:
+        InputError: it is neither beside the config nor in the folder where the config was loaded.
+    """
+    path = Path(config.data.recipe)
+    if not path.exists():
+        raise InputError(
+            f"data.recipe: {path} is neither beside the config nor in the current folder; "
+            f"correct the key or give it with --set data.recipe=PATH"
+        )
+    return path
+
+
+def save_config(config: RunConfig, run_folder: str | os.PathLike) -> None:
+    """Write config.toml, and the recipe beside it, so that the run folder can be copied and read anywhere.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    run_folder = Path(run_folder)
+    recipe = Path(config.data.recipe)
+    table = to_table(config)
+    if recipe.is_file():
+        copy = run_folder / RECIPE_NAME
+        if not (copy.exists() and copy.samefile(recipe)):
+            with replaced_when_whole(copy) as temporary:
+                shutil.copyfile(recipe, temporary)
+        table["data"]["recipe"] = RECIPE_NAME
+    write_text_whole(run_folder / CONFIG_NAME, to_toml(table))
+
+
+def changed_keys(old: RunConfig, new: RunConfig) -> list[str]:
+    """List "section.key: old -> new" for every value that differs, the place of the recipe file aside."""
+    before, after = (_flat(to_table(config)) for config in (old, new))
+    keys = [key for key in {**before, **after} if key != "data.recipe"]
+    return [
+        f"{key}: {before.get(key, 'unset')} -> {after.get(key, 'unset')}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+
+
+def describe_config() -> str:
+    """Every key of a config with its default and meaning, for `fnqs-train --help`."""
+    return "Keys of a config (TOML), each also --set section.key=value:\n" + describe(RunConfig)
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    result = {}
+    for key, value in table.items():
+        result.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return result
+
+
+def _at_least(bound: float) -> tuple[Callable[[Any], bool], str]:
+    return (lambda x: bound <= x < float("inf")), f"{bound} or more"
+
+
+_POSITIVE: tuple[Callable[[Any], bool], str] = (lambda x: 0 < x < float("inf")), "above 0"
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (
+        lambda x: bool(x) and Path(x).name == x and not x.startswith("."),
+        'a plain folder name without "/"',
+    ),
+    "seed": ((lambda x: 0 <= x < 2**32), "between 0 and 2^32 - 1"),
+    "steps": _at_least(0),
+    "model.s_exponents": ((lambda x: len(x) > 0 and min(x) > 0), "one or more numbers above 0"),
+    "model.p_exponents": ((lambda x: not x or min(x) > 0), "numbers above 0"),
+    "model.radial_functions": _at_least(1),
+    "model.features": _at_least(1),
+    "model.vectors": _at_least(1),
+    "model.amplitudes": _at_least(1),
+    "model.message_rounds": _at_least(0),
+    "model.proton_rounds": _at_least(0),
+    "model.determinants": _at_least(1),
+    "sampling.walkers_per_configuration": _at_least(2),
+    "sampling.configurations_per_step": _at_least(1),
+    "sampling.sweeps": _at_least(1),
+    "sampling.equilibration_sweeps": _at_least(0),
+    "sampling.target_acceptance": ((lambda x: 0 < x < 1), "between 0 and 1"),
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.decay_steps": _POSITIVE,
+    "optimizer.damping": _POSITIVE,
+    "optimizer.momentum": ((lambda x: 0 <= x < 1), "0 or more and below 1"),
+    "optimizer.max_norm": _POSITIVE,
+    "optimizer.clip_width": _POSITIVE,
+    "checkpoint.every_steps": _at_least(1),
+    "checkpoint.keep": _at_least(2),
+    "checkpoint.every_nth_kept": _at_least(1),
+    "log.every_steps": _at_least(1),
+    "transfer.walkers": _at_least(2),
+    "transfer.equilibration_sweeps": _at_least(0),
+    "transfer.evaluation_sweeps": _at_least(2),
+    "transfer.configurations": _at_least(1),
+    "transfer.number": ((lambda x: x >= 2 and x % 2 == 0), "even and 2 or more"),
+    "transfer.finetune_steps": _at_least(0),
+}
+
+
+def _check(config: RunConfig, where: str) -> None:
+    for key, value in _flat(to_table(config)).items():
+        sound, wanted = _RANGES.get(key, (None, ""))
+        if sound is not None and not sound(value):
+            raise InputError(f"{where}: {key} is {value!r} but must be {wanted}")
