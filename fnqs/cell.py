@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ase.geometry import minkowski_reduce
 
 
 def cell_volume(cell: np.ndarray) -> np.ndarray:
@@ -27,6 +28,7 @@ def minimum_image_distances(cell: np.ndarray, points: np.ndarray) -> np.ndarray:
     Returns:
         (N, N) distances in bohr; entry (i, i) is the distance to the nearest image of i itself.
     """
+    cell = np.asarray(minkowski_reduce(np.asarray(cell, np.float64))[0])
     fractional = points @ np.linalg.inv(cell)
     difference = fractional[:, None] - fractional[None]
     difference -= np.round(difference)

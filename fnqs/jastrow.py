@@ -1,4 +1,4 @@
-"""The explicit pair factor: exact cusps with learned ranges. What is longer-ranged comes from the network."""
+"""The explicit pair factor: exact cusps and learned pair functions on top. What is of many bodies comes from the network."""
 
 from __future__ import annotations
 
@@ -7,24 +7,64 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.forward_laplacian import Field, add, elementwise, linear, scale
-from fnqs.neighbours import off_diagonal, sum_over_electrons, sum_over_protons
+from fnqs.forward_laplacian import Field, add, elementwise, linear, product, scale
+from fnqs.neighbours import off_diagonal, radial_functions, smooth_pair, sum_over_electrons, sum_over_protons
 from fnqs.orbital_basis import CUSP_RATE
 
 ELECTRON_RATE = 0.8
 """Starting decay rate (1/bohr) of the electron-electron cusp."""
 
+PAIR_RATES = np.geomspace(0.5, 8.0, 8)
+"""Decay rates (1/bohr) of the radial functions that pair functions are made of."""
 
-class CuspFactor(nn.Module):
-    """log of exp(u): u' = -1 at a proton, +1/2 at an opposite and +1/4 at an equal spin (Kato 1957)."""
+WHITENING_FLOOR = 1e-4
+"""Added to the covariance of the radial functions, so that no combination is magnified more than a hundredfold."""
+
+
+def whitened_pairs(cell: jax.Array, inverse_cell: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
+    """Combinations of radial functions whose sums over N independent neighbours have unit covariance.
+
+    A natural gradient with damping learns only directions in which log psi varies enough; sharp functions of
+    short distances vary little by themselves. Whitening gives each the same weight, broad ones first.
+
+    Args:
+        cell, inverse_cell: (3, 3), bohr and 1/bohr.
+        number: N.
+
+    Returns:
+        mean (K,) over the cell and whitening matrix (K, K): functions (f - mean) @ whitening.
+    """
+    axis = (jnp.arange(16, dtype=cell.dtype) + 0.5) / 16
+    fractional = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(1, -1, 3)
+    square, _ = smooth_pair(cell, inverse_cell, fractional @ cell)
+    values = radial_functions(jnp.sqrt(square), *_plain(cell.dtype))[0]
+    mean = jnp.mean(values, axis=0)
+    centred = (values - mean).astype(jnp.float64)
+    covariance = number * centred.T @ centred / len(values) + WHITENING_FLOOR * jnp.eye(len(PAIR_RATES))
+    inverse = jnp.linalg.inv(jnp.linalg.cholesky(covariance))
+    return mean, inverse.T.astype(cell.dtype)
+
+
+class PairFactor(nn.Module):
+    """log of the pair factor: cusps u' = -1 at a proton, +1/2 at an opposite and +1/4 at an equal spin (Kato 1957)."""
 
     @nn.compact
-    def __call__(self, electron_distances: Field, proton_distances: Field) -> Field:
-        """Sum the cusp terms.
+    def __call__(
+        self,
+        electron_distances: Field,
+        proton_distances: Field,
+        mean: jax.Array,
+        electron_coefficients: jax.Array,
+        proton_coefficients: jax.Array,
+    ) -> Field:
+        """Sum over pairs.
 
         Args:
             electron_distances: (N, N) smooth distances with 1 on the diagonal, bohr (T = 3).
             proton_distances: (N, M) smooth distances, bohr (T = 3).
+            mean: (K,) of the radial functions over the cell.
+            electron_coefficients: (2, K) of equal and opposite spins.
+            proton_coefficients: (M, K) of every proton.
 
         Returns:
             () the logarithm of the factor (T = 3N).
@@ -36,10 +76,24 @@ class CuspFactor(nn.Module):
         same = spin[:, None] == spin[None]
         rate = jnp.where(same, rates[1], rates[2])
         slope = jnp.where(same, 0.25, 0.5).astype(rates.dtype)
-        repulsion = off_diagonal(scale(_decay(electron_distances, rate), -0.5 * slope / rate))
-        attraction = scale(_decay(proton_distances, rates[0]), 1 / rates[0])
-        per_electron = add(sum_over_electrons(repulsion), sum_over_protons(attraction))
+        normalisation = (jnp.asarray(PAIR_RATES, rates.dtype), mean, jnp.ones_like(mean))
+        by_spin = jnp.where(same[..., None], electron_coefficients[0], electron_coefficients[1])
+        between_electrons = add(
+            scale(_decay(electron_distances, rate), -0.5 * slope / rate),
+            product("ijk,ijk->ij", radial_functions(electron_distances, *normalisation), 0.5 * by_spin),
+        )
+        with_protons = add(
+            scale(_decay(proton_distances, rates[0]), 1 / rates[0]),
+            product("imk,mk->im", radial_functions(proton_distances, *normalisation), proton_coefficients),
+        )
+        per_electron = add(sum_over_electrons(off_diagonal(between_electrons)), sum_over_protons(with_protons))
         return linear(jnp.sum, per_electron)
+
+
+def _plain(dtype) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Rates with no mean and unit size, for `radial_functions`."""
+    rates = jnp.asarray(PAIR_RATES, dtype)
+    return rates, jnp.zeros_like(rates), jnp.ones_like(rates)
 
 
 def _decay(distance: Field, rate: jax.Array) -> Field:

@@ -11,7 +11,7 @@ from fnqs.forward_laplacian import Field, add, concatenate, elementwise, linear,
 from fnqs.model_config import ModelConfig
 from fnqs.neighbours import off_diagonal, sum_messages, sum_over_electrons, sum_over_protons
 
-SLOWEST_RATE, FASTEST_RATE = 0.4, 5.0
+SLOWEST_RATE, FASTEST_RATE = 0.5, 3.0
 """Ends of the geometric series of decay rates (1/bohr) of the radial functions."""
 
 

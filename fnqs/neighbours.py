@@ -13,6 +13,9 @@ import jax.numpy as jnp
 
 from fnqs.forward_laplacian import Field, Jet, add, displacement_jet, elementwise, linear, product, scale, shift
 
+SMALLEST_VARIANCE = 0.05
+"""Added to the variance that normalises a radial function, so that rare close pairs are not magnified."""
+
 
 def pair_displacements(receivers: jax.Array, senders: jax.Array, derivatives: bool) -> Field:
     """r_i - r_j (N, M, 3) in bohr, as a Jet in its own components when derivatives are asked for."""
@@ -57,17 +60,17 @@ def radial_functions(distance: Field, rates: jax.Array, mean: jax.Array, size: j
 
 
 def radial_moments(
-    cell: jax.Array, inverse_cell: jax.Array, rates: jax.Array, density: jax.Array
+    cell: jax.Array, inverse_cell: jax.Array, rates: jax.Array, number: int
 ) -> tuple[jax.Array, jax.Array]:
     """Mean over the cell of each radial function and the usual size of its sum over neighbours.
 
     Subtracting the mean leaves sums over neighbours that see only fluctuations of the density, so that they do
-    not grow with the cell; the size is sqrt(1 + n), n = integral of the squared function times the density.
+    not grow with the cell; the size is the standard deviation of the sum over N independent neighbours.
 
     Args:
         cell, inverse_cell: (3, 3), bohr and 1/bohr.
         rates: (K,) decay rates, 1/bohr.
-        density: () r_s, bohr.
+        number: N.
 
     Returns:
         mean (K,) and size (K,), for `radial_functions`.
@@ -76,8 +79,9 @@ def radial_moments(
     fractional = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(1, -1, 3)
     square, _ = smooth_pair(cell, inverse_cell, fractional @ cell)
     nothing, one = jnp.zeros_like(rates), jnp.ones_like(rates)
-    mean = jnp.mean(radial_functions(jnp.sqrt(square), rates, nothing, one), axis=(0, 1))
-    return mean, jnp.sqrt(1 + 5.25 / (rates * density) ** 3)
+    values = radial_functions(jnp.sqrt(square), rates, nothing, one)
+    mean, variance = jnp.mean(values, axis=(0, 1)), jnp.var(values, axis=(0, 1))
+    return mean, jnp.sqrt(number * variance + SMALLEST_VARIANCE)
 
 
 def off_diagonal(pair: Field) -> Field:

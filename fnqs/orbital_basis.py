@@ -26,7 +26,7 @@ OVERLAP_FLOOR = 1e-3
 REDUNDANT_ENERGY = 20.0
 """Energy (Ha) given to combinations of orbitals that nearly vanish, far above any occupied level."""
 
-CUSP_RATE = 1.5
+CUSP_RATE = 1.0
 """Decay rate (1/bohr) of the electron-proton cusp that the Jastrow factor starts with."""
 
 SCREENING_RATE = 0.6

@@ -157,11 +157,11 @@ def _check_keys(kind: Any, table: dict[str, Any], where: str, prefix: str, every
             _check_keys(hints[key], value, where, f"{prefix}{key}.", everywhere)
 
 
-def _nearest(key: str, prefix: str, allowed: list[str], everywhere: list[str]) -> str | None:
+def _nearest(key: str, prefix: str, allowed: list[str], everywhere: list[str]) -> str:
     """Find what a wrong key may mean: the same one in another section, a similar or a longer one here."""
     elsewhere = [name for name in everywhere if name.rpartition(".")[2] == key]
     similar = difflib.get_close_matches(key, allowed, n=1) or [name for name in allowed if key in name]
-    return next(iter(elsewhere + [prefix + name for name in similar]), None)
+    return " or ".join((elsewhere + [prefix + name for name in similar])[:2])
 
 
 def _all_keys(kind: Any, prefix: str = "") -> list[str]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fnqs.forward_laplacian import Field, Jet, add, elementwise, independent, linear, log_determinant, product, scale, shift
-from fnqs.jastrow import CuspFactor
+from fnqs.jastrow import PAIR_RATES, PairFactor, whitened_pairs
 from fnqs.message_passing import ElectronNetwork, Linear, ProtonNetwork, radial_rates
 from fnqs.model_config import ModelConfig
 from fnqs.neighbours import distances, off_diagonal, pair_displacements, radial_functions, radial_moments, smooth_pair
@@ -36,6 +36,9 @@ class Context:
         wave_vector: (3,) the twist as a wave vector, 1/bohr.
         density: () r_s, bohr.
         radial_mean, radial_size: (K,) normalisation of the radial functions.
+        pair_mean: (K',) mean of the radial functions of the pair factor.
+        electron_pairs: (2, K') coefficients of the pair factor, equal and opposite spins.
+        proton_pairs: (N, K') coefficients of the pair factor, of every proton.
         filters: (N, K, F) filters of every proton.
         vector_filters: (N, K, C) the same for vector channels.
         amplitudes: (D, A, B) how the electrons' amplitudes act on each orbital.
@@ -49,6 +52,9 @@ class Context:
     density: jax.Array
     radial_mean: jax.Array
     radial_size: jax.Array
+    pair_mean: jax.Array
+    electron_pairs: jax.Array
+    proton_pairs: jax.Array
     filters: jax.Array
     vector_filters: jax.Array
     amplitudes: jax.Array
@@ -77,7 +83,7 @@ class Encoder(nn.Module):
         density = jnp.cbrt(3 * jnp.abs(jnp.linalg.det(cell)) / (4 * jnp.pi * number))
         length = density.astype(dtype)
         rates = jnp.asarray(radial_rates(config), dtype)
-        mean, size = radial_moments(cell.astype(dtype), inverse_cell.astype(dtype), rates, length)
+        mean, size = radial_moments(cell.astype(dtype), inverse_cell.astype(dtype), rates, number)
         pair = pair_displacements(protons, protons, derivatives=False)
         square, vectors = smooth_pair(cell.astype(dtype), inverse_cell.astype(dtype), pair)
         radial = off_diagonal(radial_functions(distances(square, same=True), rates, mean, size))
@@ -95,6 +101,10 @@ class Encoder(nn.Module):
         amplitudes = head("amplitude_head", terms, config.amplitudes, kinds, gain=1.0)
         amplitudes = jnp.moveaxis(amplitudes, 0, 2).reshape(terms, config.amplitudes, number * kinds)
         onsite = jnp.moveaxis(head("onsite_head", terms, kinds), 0, 1).reshape(terms, number * kinds)
+        pair_mean, whitening = whitened_pairs(cell.astype(dtype), inverse_cell.astype(dtype), number)
+        proton_pairs = head("proton_pair_head", len(PAIR_RATES), gain=0.0) @ whitening.T
+        electron_pairs = Linear(2 * len(PAIR_RATES), name="electron_pair_head", gain=0.0)(jnp.mean(features, axis=0))
+        electron_pairs = electron_pairs.reshape(2, -1) @ whitening.T
         sharpness = Linear(terms, name="sharpness_head", gain=0.1)(jnp.mean(features, axis=0))
         fermi_energy = FREE_ELECTRON_FERMI_ENERGY / density**2
         inverse_temperature = 8 * jnp.exp(sharpness.astype(density.dtype)) / fermi_energy
@@ -110,6 +120,9 @@ class Encoder(nn.Module):
             density=length,
             radial_mean=mean,
             radial_size=size,
+            pair_mean=pair_mean,
+            electron_pairs=electron_pairs,
+            proton_pairs=proton_pairs,
             filters=filters,
             vector_filters=vector_filters,
             amplitudes=amplitudes,
@@ -159,10 +172,10 @@ class Amplitude(nn.Module):
         )
 
         coordinates = independent(electrons) if derivatives else electrons
-        flow = Linear(config.vectors, gain=0.01, name="backflow")(features)
+        flow = Linear(config.vectors, gain=0.05, name="backflow")(features)
         positions = add(coordinates, scale(product("ic,ixc->ix", flow, vectors), context.density))
         values = orbitals(context.cell, context.inverse_cell, context.protons, positions, config)
-        gates = Linear(config.amplitudes, gain=0.01, name="amplitudes")(features)
+        gates = Linear(config.amplitudes, gain=0.1, name="amplitudes")(features)
         phases, logs = [], []
         for term in range(config.determinants):
             gate = shift(linear(lambda a, t=term: a @ context.amplitudes[t], gates), jnp.ones((), electrons.dtype))
@@ -174,10 +187,11 @@ class Amplitude(nn.Module):
         phase, log = sum_terms(phases, logs, weights)
 
         hidden = elementwise(nn.silu, Linear(config.features, name="jastrow_hidden")(features))
-        many_body = linear(jnp.sum, Linear(1, bias=False, gain=0.01, name="jastrow")(hidden))
-        two_body = linear(jnp.sum, Linear(1, bias=False, gain=0.01, name="jastrow_linear")(features))
-        cusps = CuspFactor(name="cusps")(electron_distances, proton_distances)
-        symmetric = add(cusps, many_body, two_body)
+        many_body = linear(jnp.sum, Linear(1, bias=False, gain=0.1, name="jastrow")(hidden))
+        two_bodies = PairFactor(name="pairs")(
+            electron_distances, proton_distances, context.pair_mean, context.electron_pairs, context.proton_pairs
+        )
+        symmetric = add(two_bodies, many_body)
         if not jnp.iscomplexobj(context.pairing):
             return phase, add(log, symmetric)
         travel = linear(lambda z: jnp.sum(z @ context.wave_vector), positions)

@@ -9,61 +9,22 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader
 
 from fnqs.configuration import Configuration
 from fnqs.errors import InputError
+from fnqs_data.manifest import INDEX, MANIFEST, SCHEMA_VERSION, UNITS, Manifest, Shard, file_digest
 from fnqs_data.record import Record, decode_record, encode_record
+from fnqs_data.shards import IndexColumns, ShardWriter
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
-INDEX = "index.npz"
 PARTIAL = ".partial-"
-
-
-class Shard(msgspec.Struct, frozen=True):
-    """One ArrayRecord file of a data set."""
-
-    name: str
-    records: int
-    blake2b: str
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a data set holds; stored as readable JSON.
-
-    `content` is the digest of all encoded records in their order; `counts` is keyed by phase, then split,
-    then N; `density_parameter` is the smallest and largest r_s in bohr.
-    """
-
-    schema: int
-    units: dict[str, str]
-    records: int
-    counts: dict[str, dict[str, dict[str, int]]]
-    density_parameter: tuple[float, float]
-    content: str
-    shards: list[Shard]
-    index_blake2b: str
-    recipe: str = ""
-    recipe_digest: str = ""
-    note: str = ""
-
-
-UNITS = {
-    "length": "bohr",
-    "energy": "Ha, whole cell",
-    "forces": "Ha/bohr",
-    "temperature": "K",
-    "pressure": "GPa",
-    "twist": "fractions of the reciprocal lattice vectors",
-}
+"""Part of the name of a folder that is still being filled."""
 
 
 class Dataset:
@@ -93,7 +54,7 @@ class Dataset:
         return self.read([i])[0]
 
     def read(self, indices: Sequence[int] | np.ndarray) -> list[Record]:
-        """Records at the given positions, in that order.
+        """Read the records at the given positions, in that order.
 
         Raises:
             IndexError: for a position outside the data set.
@@ -130,6 +91,16 @@ class Dataset:
     def density_parameters(self) -> np.ndarray:
         """(M,) r_s of every record, bohr."""
         return self._index["density_parameter"]
+
+    @property
+    def twisted(self) -> np.ndarray:
+        """(M,) whether each record has a twist other than Gamma."""
+        return self._index["twisted"]
+
+    @property
+    def energies_per_atom(self) -> np.ndarray:
+        """(M,) labelled energies, Ha per atom; NaN where there is none."""
+        return self._index["energy_per_atom"]
 
     @cached_property
     def phases(self) -> list[str]:
@@ -170,7 +141,9 @@ class Dataset:
             with np.load(path, allow_pickle=False) as columns:
                 return {name: columns[name] for name in columns.files}
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: the index cannot be read ({error}); build the data set again") from error
+            raise InputError(
+                f"{path}: the index cannot be read ({error}); build the data set again"
+            ) from error
 
     def _read_shard(self, shard: int, places: list[int]) -> list[bytes]:
         path = self.folder / self.manifest.shards[shard].name
@@ -181,7 +154,8 @@ class Dataset:
             return self._readers[shard].read(places)
         except (RuntimeError, IndexError, ValueError) as error:
             raise InputError(
-                f"{path}: the shard is missing or damaged ({error}); run fnqs-data verify, then build it again"
+                f"{path}: the shard is missing or damaged ({error}); "
+                "run fnqs-data verify, then build it again"
             ) from error
 
 
@@ -236,7 +210,9 @@ def open_dataset(folder: str | os.PathLike) -> Dataset:
     except FileNotFoundError as error:
         raise InputError(f"{folder} is not a data set folder: it holds no {MANIFEST}") from error
     except (msgspec.DecodeError, OSError) as error:
-        raise InputError(f"{path}: the manifest cannot be read ({error}); build the data set again") from error
+        raise InputError(
+            f"{path}: the manifest cannot be read ({error}); build the data set again"
+        ) from error
     if manifest.schema != SCHEMA_VERSION:
         raise InputError(
             f"{path}: schema {manifest.schema}, this program reads {SCHEMA_VERSION}; build the data set again"
@@ -260,19 +236,23 @@ def verify_dataset(folder: str | os.PathLike) -> list[str]:
         if not path.is_file():
             findings.append(f"{shard.name}: missing")
             continue
-        if _file_digest(path) != shard.blake2b:
-            findings.append(f"{shard.name}: its bytes differ from those written (flipped, truncated or replaced)")
+        if file_digest(path) != shard.blake2b:
+            findings.append(
+                f"{shard.name}: its bytes differ from those written (flipped, truncated or replaced)"
+            )
             continue
         reader = ArrayRecordReader(str(path))
         if reader.num_records() != shard.records:
-            findings.append(f"{shard.name}: {reader.num_records()} records, the manifest says {shard.records}")
+            findings.append(
+                f"{shard.name}: {reader.num_records()} records, the manifest says {shard.records}"
+            )
         for start in range(0, reader.num_records(), 4096):
             for data in reader.read(start, min(start + 4096, reader.num_records())):
                 content.update(data)
     index = dataset.folder / INDEX
     if not index.is_file():
         findings.append(f"{INDEX}: missing")
-    elif _file_digest(index) != dataset.manifest.index_blake2b:
+    elif file_digest(index) != dataset.manifest.index_blake2b:
         findings.append(f"{INDEX}: its bytes differ from those written (flipped, truncated or replaced)")
     if not findings and content.hexdigest() != dataset.manifest.content:
         findings.append(f"{MANIFEST}: its content digest is not that of the records")
@@ -281,14 +261,14 @@ def verify_dataset(folder: str | os.PathLike) -> list[str]:
 
 def _fill(partial: Path, records: Iterable[Record], recipe: str, note: str, shard_size: int) -> Manifest:
     """Write shards and index into a temporary folder and return the manifest."""
-    columns = _Columns()
+    columns = IndexColumns()
     content = hashlib.blake2b(digest_size=16)
     names: list[tuple[str, int]] = []
     writer = None
     for record in records:
         if writer is None:
             names.append((f"shard-{len(names):05d}.array_record", 0))
-            writer = _ShardWriter(partial / names[-1][0])
+            writer = ShardWriter(partial / names[-1][0])
         encoded = encode_record(record)
         writer.write(encoded)
         content.update(encoded)
@@ -309,75 +289,9 @@ def _fill(partial: Path, records: Iterable[Record], recipe: str, note: str, shar
         counts=columns.counts(),
         density_parameter=(min(columns.densities), max(columns.densities)),
         content=content.hexdigest(),
-        shards=[Shard(name=n, records=c, blake2b=_file_digest(partial / n)) for n, c in names],
-        index_blake2b=_file_digest(partial / INDEX),
+        shards=[Shard(name=n, records=c, blake2b=file_digest(partial / n)) for n, c in names],
+        index_blake2b=file_digest(partial / INDEX),
         recipe=recipe,
         recipe_digest=hashlib.blake2b(recipe.encode(), digest_size=16).hexdigest() if recipe else "",
         note=note,
     )
-
-
-class _ShardWriter:
-    """An ArrayRecord file whose failures are OSErrors, like those of any other file."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._writer = self._guard(ArrayRecordWriter, str(path), "group_size:1")
-
-    def write(self, data: bytes) -> None:
-        self._guard(self._writer.write, data)
-
-    def close(self) -> None:
-        self._guard(self._writer.close)
-
-    def _guard(self, call, *arguments):
-        try:
-            return call(*arguments)
-        except RuntimeError as error:
-            raise OSError(f"cannot write {self._path.name}: {error}") from error
-
-
-class _Columns:
-    """Index columns, collected while records stream by."""
-
-    def __init__(self):
-        self.numbers: list[int] = []
-        self.densities: list[float] = []
-        self.labels: dict[str, list[int]] = {"phase": [], "split": []}
-        self.names: dict[str, dict[str, int]] = {"phase": {}, "split": {}}
-        self.identifiers: dict[bytes, None] = {}
-
-    def add(self, record: Record) -> None:
-        key = record.identifier.encode()
-        if key in self.identifiers:
-            raise InputError(f"two records are called {record.identifier}; identifiers must be unique")
-        self.identifiers[key] = None
-        self.numbers.append(record.number)
-        self.densities.append(record.density_parameter)
-        for column, value in (("phase", record.phase), ("split", record.split)):
-            names = self.names[column]
-            self.labels[column].append(names.setdefault(value, len(names)))
-
-    def counts(self) -> dict[str, dict[str, dict[str, int]]]:
-        phases, splits = list(self.names["phase"]), list(self.names["split"])
-        tally = Counter(zip(self.labels["phase"], self.labels["split"], self.numbers, strict=True))
-        result: dict[str, dict[str, dict[str, int]]] = {}
-        for (phase, split, number), count in sorted(tally.items()):
-            result.setdefault(phases[phase], {}).setdefault(splits[split], {})[str(number)] = count
-        return result
-
-    def save(self, path: Path) -> None:
-        columns = {
-            "number": np.array(self.numbers, dtype=np.int32),
-            "density_parameter": np.array(self.densities, dtype=np.float64),
-            "identifier": np.array(list(self.identifiers), dtype=np.bytes_),
-        }
-        for column, codes in self.labels.items():
-            columns[column] = np.array(codes, dtype=np.int16)
-            columns[f"{column}_names"] = np.array([n.encode() for n in self.names[column]], dtype=np.bytes_)
-        np.savez(path, allow_pickle=False, **columns)
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -56,13 +56,13 @@ def test_overrides_are_toml_and_come_in_order(config_file):
     [
         (
             "sampling.walkers=3",
-            r"unknown key sampling\.walkers; did you mean sampling\.walkers_per_configuration\?",
+            r"unknown key sampling\.walkers; did you mean .* or sampling\.walkers_per_configuration\?",
         ),
         (
             "optimiser.damping=1",
             r"unknown key optimiser; did you mean optimizer\? The keys here are name, steps",
         ),
-        ("damping=1", r"unknown key damping; did you mean optimizer\.damping\?"),
+        ("damping=1", r"unknown key damping; did you mean optimizer\.damping"),
         ("zzz=1", "unknown key zzz; The keys here are name"),
         ("steps=1.5", "steps: expected `int`, got `float`"),
         ("steps=true", "steps: expected `int`, got `bool`"),

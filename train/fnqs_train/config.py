@@ -111,7 +111,8 @@ class TransferConfig:
     Attributes:
         walkers: walkers of each evaluated configuration.
         equilibration_sweeps: all-electron moves before an evaluation counts.
-        evaluation_sweeps: all-electron moves over which an energy is averaged.
+        evaluation_sweeps: all-electron moves, at most, over which an energy is averaged.
+        target_error: standard error of E/N (Ha) at which an evaluation stops.
         configurations: configurations taken from each held-out split.
         number: protons N in each of them.
         finetune_steps: steps of fine-tuning, and of the comparison from scratch.
@@ -119,7 +120,8 @@ class TransferConfig:
 
     walkers: int = 256
     equilibration_sweeps: int = 200
-    evaluation_sweeps: int = 400
+    evaluation_sweeps: int = 1000
+    target_error: float = 1e-3
     configurations: int = 4
     number: int = 8
     finetune_steps: int = 60
@@ -269,7 +271,8 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "log.every_steps": _at_least(1),
     "transfer.walkers": _at_least(2),
     "transfer.equilibration_sweeps": _at_least(0),
-    "transfer.evaluation_sweeps": _at_least(2),
+    "transfer.evaluation_sweeps": _at_least(20),
+    "transfer.target_error": _POSITIVE,
     "transfer.configurations": _at_least(1),
     "transfer.number": ((lambda x: x >= 2 and x % 2 == 0), "even and 2 or more"),
     "transfer.finetune_steps": _at_least(0),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from fnqs.configuration import density_parameter
 from fnqs.errors import InputError
@@ -73,15 +73,18 @@ def build_recipe(
     if workers is None:
         workers = (os.cpu_count() or 1) if total >= WORTH_PROCESSES else 1
     with _encoded_blocks(text, blocks, workers) as batches:
-        bar = track(
-            batches,
-            description=f"building {recipe.name} ({total} configurations)",
-            total=len(blocks),
-            console=Console(stderr=True),
-            disable=not progress,
+        columns = (
+            TextColumn("building {task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
         )
-        records = (decode_record(data) for batch in bar for data in batch)
-        return write_dataset(folder, records, recipe=text, note=recipe.note)
+        with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+            followed = bar.track(
+                batches, total=len(blocks), description=f"{recipe.name}, {total} configurations"
+            )
+            records = (decode_record(data) for batch in followed for data in batch)
+            return write_dataset(folder, records, recipe=text, note=recipe.note)
 
 
 def cached_dataset(recipe_file: str | os.PathLike, cache: Path | None = None) -> Dataset:
@@ -126,7 +129,7 @@ def plan(families: list[Family]) -> list[_Block]:
 
 
 def shares(family: Family) -> dict[int, int]:
-    """Configurations for each N; fractions are rounded so that the sum is the count."""
+    """Divide the count among the values of N; fractions are rounded so that the sum is the count."""
     numbers = family.number or [2]
     weights = np.array(family.weight or [1.0] * len(numbers))
     ends = np.round(family.count * np.cumsum(weights) / weights.sum()).astype(int)
@@ -135,7 +138,7 @@ def shares(family: Family) -> dict[int, int]:
 
 @contextmanager
 def _encoded_blocks(text: str, blocks: list[_Block], workers: int) -> Iterator[Iterator[list[bytes]]]:
-    """Encoded records of every block, in order, computed here or in other processes."""
+    """Give the encoded records of every block, in order, computed here or in other processes."""
     if workers <= 1:
         yield (_draw_block(text, block) for block in blocks)
         return

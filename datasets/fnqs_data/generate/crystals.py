@@ -16,15 +16,22 @@ from fnqs.errors import InputError
 ATOMIC_CRYSTALS = ("bcc", "fcc", "sc", "hcp", "diamond", "beta-tin", "cs-iv")
 
 IDEAL_HCP = float(np.sqrt(8 / 3))
+"""c/a of touching spheres."""
 
 BETA_TIN_RATIO = 0.546
 """c/a of white tin."""
 
 CS_IV_RATIO = 2.6
-"""c/a of atomic hydrogen in Cs-IV near 500 GPa (McMahon and Ceperley, Phys. Rev. Lett. 106, 165302 (2011))."""
+"""c/a of atomic hydrogen in Cs-IV near 500 GPa (McMahon and Ceperley, PRL 106, 165302 (2011))."""
 
 MOST_SUPERCELLS = 4
+"""How many shapes of one N are used at most."""
+
+LARGEST_SEARCH = 64
+"""Largest multiple of the primitive cell for which all shapes are compared."""
+
 COMPACT = 0.8
+"""Smallest accepted ratio of a shape's shortest lattice vector to that of the most compact one."""
 
 
 def conventional_cell(phase: str) -> Atoms:
@@ -47,9 +54,7 @@ def primitive_cell(phase: str) -> Atoms:
     if phase == "hcp":
         return conventional_cell(phase)
     ratio = {"beta-tin": BETA_TIN_RATIO, "cs-iv": CS_IV_RATIO}[phase]
-    return crystal(
-        "H", [(0, 0, 0)], spacegroup=141, cellpar=[1, 1, ratio, 90, 90, 90], primitive_cell=True
-    )
+    return crystal("H", [(0, 0, 0)], spacegroup=141, cellpar=[1, 1, ratio, 90, 90, 90], primitive_cell=True)
 
 
 @lru_cache(maxsize=256)
@@ -64,8 +69,8 @@ def lattice(
         repeats: multiples of the conventional cell to use instead of a search.
 
     Returns:
-        list of (cell (3, 3), sites (M, 3)); up to four shapes, each with a shortest lattice vector of at least
-        0.8 of the longest possible, Minkowski-reduced.
+        list of (cell (3, 3), sites (M, 3)); up to four shapes, Minkowski-reduced, each with a shortest
+        lattice vector of at least 0.8 of the longest possible.
 
     Raises:
         InputError: if no supercell has that many sites.
@@ -74,18 +79,23 @@ def lattice(
         atoms = conventional_cell(phase).repeat(repeats)
         if len(atoms) != sites:
             raise InputError(
-                f"supercell {list(repeats)} of {phase} holds {len(atoms)} sites, not {sites}; change number or supercell"
+                f"supercell {list(repeats)} of {phase} holds {len(atoms)} sites, not {sites}; "
+                "change number or supercell"
             )
         return [_unit_density(np.array(atoms.cell), atoms.positions)]
     primitive = primitive_cell(phase)
     index, rest = divmod(sites, len(primitive))
     if rest or index < 1:
         raise InputError(
-            f"no supercell of {phase} holds {sites} sites; its primitive cell has {len(primitive)}: choose a multiple"
+            f"no supercell of {phase} holds {sites} sites; its primitive cell has {len(primitive)}: "
+            "choose a multiple"
         )
+    if index > LARGEST_SEARCH:
+        raise InputError(f"{phase} with {sites} sites is too large for a search of its cells; give supercell")
     shapes: dict[tuple, tuple[float, np.ndarray]] = {}
     for form in hermite_forms(index):
-        reduced, operation = minkowski_reduce(form @ np.array(primitive.cell))
+        reduced, operation = minkowski_reduce(form @ primitive.cell.array)
+        reduced = np.array(reduced)
         lengths = np.linalg.norm(reduced, axis=1)
         gram = np.abs(reduced @ reduced.T)
         key = tuple(np.round(np.sort(np.concatenate([np.diag(gram), gram[np.triu_indices(3, 1)]])), 6))

@@ -24,8 +24,14 @@ MORSE_RATE = _FREQUENCY * np.sqrt(_REDUCED_MASS / (2 * MORSE_DEPTH))
 WALL = 5.0
 """Stiffness (Ha/bohr^2) of the wall that keeps protons apart by a little more than the closest distance."""
 
+LONGEST_BOND = 2.2
+"""Bonds never grow beyond this (bohr), so that molecules survive the hot start."""
+
 SWEEPS = 60
+"""Metropolis sweeps from random places; the first half cools."""
+
 HOT_START = 30.0
+"""Temperature of the first sweep in units of the wanted one."""
 
 _CORNERS = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
 
@@ -115,7 +121,8 @@ def _proton_energy(
         bond = np.linalg.norm(place - other, axis=-1) + 1e-9
         morse = MORSE_DEPTH * (1 - np.exp(-MORSE_RATE * (bond - MORSE_DISTANCE))) ** 2
         wall = WALL * np.maximum(0.0, 1.05 * liquid.closest - bond) ** 2
-        energy += np.where(bonded, morse + wall - _repulsion(bond, rate, liquid.closest), 0.0)
+        pair = np.where(bond < LONGEST_BOND, morse + wall - _repulsion(bond, rate, liquid.closest), np.inf)
+        energy += np.where(bonded, pair, 0.0)
     return energy
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 
 from fnqs.configuration import Configuration, find_fault, fold_twist
@@ -14,10 +13,13 @@ from fnqs_data.generate.molecular import MOLECULAR_CRYSTALS, bond_length, molecu
 from fnqs_data.generate.recipe import Family, Range
 
 MOST_ATTEMPTS = 50
+"""Rounds of drawing what is still missing before a family is declared impossible."""
 
 LARGEST_LIBRATION = 0.5
+"""Largest rms angle (radians) by which ordered molecules are tilted."""
 
 SPHERE = 4 * np.pi / 3
+"""Volume of the unit sphere: the volume per proton at r_s = 1."""
 
 LIQUID_CELLS = (np.eye(3), np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2 ** (1 / 3))
 """Shapes of unit volume for disordered phases: a cube and the rhombohedron of 60 degrees."""
@@ -51,13 +53,22 @@ def draw_configurations(
         if len(result) == count:
             return result
     raise InputError(
-        f"family {family.phase} with N = {number} gave {len(result)} of {count} configurations in {MOST_ATTEMPTS} "
-        f"attempts, the last failing because {fault}; lower its density range's start or its displacement"
+        f"family {family.phase} with N = {number} gave {len(result)} of {count} configurations in "
+        f"{MOST_ATTEMPTS} attempts, the last failing because {fault}; "
+        "raise the start of its density range or lower its displacement"
     )
 
 
 def closest_pairs(cells: np.ndarray, protons: np.ndarray) -> np.ndarray:
-    """Shortest proton distance (B,) in bohr, own images included, of cells (B, 3, 3) and protons (B, N, 3)."""
+    """Return the shortest proton distance, own images included, of many configurations of one N.
+
+    Args:
+        cells: (B, 3, 3) bohr.
+        protons: (B, N, 3) bohr.
+
+    Returns:
+        (B,) bohr.
+    """
     number = protons.shape[1]
     fractional = (protons[:, :, None] - protons[:, None]) @ np.linalg.inv(cells)[:, None]
     fractional -= np.round(fractional)
@@ -105,7 +116,9 @@ def _atomic_crystal(family: Family, number: int, rng: np.random.Generator) -> tu
     return cell, sites + rng.normal(scale=displacement * density / np.sqrt(3), size=sites.shape)
 
 
-def _molecular_crystal(family: Family, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _molecular_crystal(
+    family: Family, number: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Move centres; ends of ordered molecules librate by as much as their centres move."""
     density, displacement = uniform(family.density, rng), uniform(family.displacement, rng)
     shapes = molecular_lattice(family.phase, number, family.supercell)
@@ -171,7 +184,7 @@ def _chain(family: Family, number: int, rng: np.random.Generator) -> tuple[np.nd
 
 
 def _which(family: Family, shapes: int, rng: np.random.Generator) -> int:
-    """A random supercell shape, or the most compact one if the family is a single perfect crystal."""
+    """Choose a random supercell shape, or the most compact one if the family is a single perfect crystal."""
     return int(rng.integers(shapes)) if family.count > 1 else 0
 
 
@@ -184,16 +197,14 @@ def uniform(value: Range | None, rng: np.random.Generator) -> float:
 
 
 def random_strain(size: float, rng: np.random.Generator) -> np.ndarray:
-    """Symmetric (3, 3) deformation of determinant 1 whose logarithm has entries of the given rms."""
+    """Symmetric (3, 3) deformation of determinant 1; its logarithm's diagonal varies by about `size`."""
     if size == 0:
         return np.eye(3)
     matrix = rng.normal(scale=size, size=(3, 3))
-    matrix = (matrix + matrix.T) / 2
-    return np.asarray(expm(matrix - np.trace(matrix) / 3 * np.eye(3)))
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    return (vectors * np.exp(values - values.mean())) @ vectors.T
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
     """Uniformly distributed rotation matrix (3, 3)."""
     return Rotation.from_quat(rng.normal(size=4)).as_matrix()
-
-

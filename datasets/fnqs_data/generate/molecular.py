@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from fnqs_data.generate.crystals import conventional_cell, lattice
+from fnqs_data.generate.crystals import lattice
 
 MOLECULAR_CRYSTALS = ("pa3", "fcc-rotors", "hcp-rotors")
 
@@ -16,7 +16,7 @@ SHORTEST_SOLID_BOND = 1.36
 BOND_DENSITIES = (1.5, 2.3)
 
 PA3_AXES = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
-"""Molecular axes of Pa-3 on the sites (0,0,0), (0,1/2,1/2), (1/2,0,1/2), (1/2,1/2,0)."""
+"""Molecular axes of Pa-3 on the sites (0,0,0), (0,1/2,1/2), (1/2,1/2,0), (1/2,0,1/2)."""
 
 
 def bond_length(density_parameter: float) -> float:
@@ -50,15 +50,16 @@ def molecular_lattice(
         edge = round((number / 8) ** (1 / 3))
         repeats = (edge, edge, edge)
     ((cell, sites),) = lattice("fcc", number // 2, repeats)
-    order = conventional_cell("fcc").get_scaled_positions()
-    site_axes = {(0, 0, 0): 0, (0, 1, 1): 1, (1, 0, 1): 2, (1, 1, 0): 3}
-    inside = [site_axes[tuple(int(round(2 * x)) % 2 for x in place)] for place in order]
-    copies = len(sites) // len(order)
-    return [(cell, sites, np.tile(PA3_AXES[inside], (copies, 1)))]
+    half_steps = np.round(2 * sites @ np.linalg.inv(cell) * repeats).astype(int) % 2
+    return [(cell, sites, PA3_AXES[half_steps @ (0, 2, 1)])]
 
 
 def place_molecules(
-    centres: np.ndarray, axes: np.ndarray | None, bonds: np.ndarray, libration: float, rng: np.random.Generator
+    centres: np.ndarray,
+    axes: np.ndarray | None,
+    bonds: np.ndarray,
+    libration: float,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Protons (2M, 3) of molecules with centres (M, 3), axes (M, 3) or random ones, and bonds (M,), bohr.
 
@@ -70,5 +71,5 @@ def place_molecules(
     else:
         tilt = rng.normal(scale=libration / np.sqrt(3), size=centres.shape)
         axes = Rotation.from_rotvec(tilt).apply(axes)
-    half = 0.5 * bonds[:, None] * axes
+    half = 0.5 * bonds[:, None] * np.asarray(axes)
     return np.stack([centres + half, centres - half], axis=1).reshape(-1, 3)

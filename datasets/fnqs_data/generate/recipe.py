@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from fnqs_data.generate.molecular import MOLECULAR_CRYSTALS
 
 BENCHMARKS = ("molecule", "chain")
 PHASES = (*ATOMIC_CRYSTALS, *MOLECULAR_CRYSTALS, *DISORDERED, *BENCHMARKS)
+
+LARGEST_COUNT = 10_000_000
 
 Range = float | tuple[float, float]
 """A fixed value, or the ends of a uniform distribution."""
@@ -32,7 +36,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         density: r_s, bohr.
         displacement: rms length of the thermal displacement of protons (molecules: of their centres), in r_s.
         temperature: K; of disordered phases.
-        strain: rms of the entries of a random volume-preserving strain.
+        strain: of a random volume-preserving kind, standard deviation of its diagonal entries.
         rotate: turn the whole configuration at random.
         twist: "gamma", "random" or three fractions of the reciprocal lattice vectors.
         closest: smallest allowed distance of two protons, bohr.
@@ -86,7 +90,10 @@ _COMMON = {"phase", "count", "rotate", "twist", "closest"}
 _SPREAD = {"number", "weight", "density", "strain"}
 _KEYS_OF_PHASE = {
     **{p: _COMMON | _SPREAD | {"displacement", "supercell"} for p in ATOMIC_CRYSTALS},
-    **{p: _COMMON | _SPREAD | {"displacement", "supercell", "bond", "bond_spread"} for p in MOLECULAR_CRYSTALS},
+    **{
+        p: _COMMON | _SPREAD | {"displacement", "supercell", "bond", "bond_spread"}
+        for p in MOLECULAR_CRYSTALS
+    },
     **{p: _COMMON | _SPREAD | {"temperature"} for p in DISORDERED},
     "molecule": _COMMON | {"bond", "box"},
     "chain": _COMMON | {"number", "spacing", "vacuum", "open"},
@@ -99,7 +106,7 @@ _NEEDED = {
 }
 
 
-def read_recipe(path: str | Path) -> tuple[Recipe, str]:
+def read_recipe(path: str | os.PathLike) -> tuple[Recipe, str]:
     """Read and check a recipe file.
 
     Returns:
@@ -143,6 +150,8 @@ def parse_recipe(text: str) -> Recipe:
         _nearest(phase, PHASES, "[held_out] phase")
     if not recipe.family:
         raise InputError("the recipe has no [[family]] table; add at least one")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", recipe.name):
+        raise InputError(f"name = {recipe.name!r}; use letters, digits, dots, dashes and underscores")
     if recipe.seed < 0:
         raise InputError(f"seed = {recipe.seed}; give a whole number that is not negative")
     return recipe
@@ -176,8 +185,8 @@ def _nearest(word: str, known: tuple[str, ...] | list[str], what: str) -> None:
 
 def _check_values(family: Family, where: str) -> None:
     """Raise for numbers that make no sense."""
-    if family.count < 1:
-        raise InputError(f"{where}: count = {family.count}; give one or more")
+    if not 1 <= family.count <= LARGEST_COUNT:
+        raise InputError(f"{where}: count = {family.count}; give 1 to {LARGEST_COUNT}")
     if any(n < 2 or n % 2 for n in family.number) or (family.phase != "molecule" and not family.number):
         raise InputError(f"{where}: number = {family.number}; give even numbers of protons, two or more")
     if family.weight and (len(family.weight) != len(family.number) or min(family.weight) <= 0):

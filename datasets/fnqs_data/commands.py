@@ -1,0 +1,244 @@
+"""The command fnqs-data: build, info, import, verify and plot sets of proton configurations."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from fnqs.errors import InputError
+from fnqs_data.generate.build import build_recipe, cached_dataset
+from fnqs_data.generate.recipe import PHASES
+from fnqs_data.manifest import MANIFEST
+from fnqs_data.plots import plot_records
+from fnqs_data.readers import iterate_records, read_records
+from fnqs_data.record import Record
+from fnqs_data.store import Dataset, open_dataset, verify_dataset, write_dataset
+
+DESCRIPTION = """\
+Proton configurations of dense hydrogen: build them from a recipe, import them from files, look at them.
+
+A data set is a folder of ArrayRecord shards with a manifest. FILE is anything ASE reads with a cell
+(extxyz, POSCAR, .traj, ...; eV and Å, hydrogen only, even N) or a QMC-HAMM HDF5 file. Inside, lengths are in
+bohr and energies in Ha; energies are printed in Ha per atom, r_s in bohr.
+"""
+
+BUILD = f"""\
+Build the data set of a recipe. Same recipe, same data: the number of processes does not matter.
+
+A recipe is TOML with name, seed and [[family]] tables. Phases: {", ".join(PHASES)}.
+Example: configs/datasets/quickstart.toml; lengths in bohr, displacements in units of r_s, temperatures in K.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run fnqs-data: 0 is well, 1 damage found by verify, 2 bad input or a full disk, 130 stopped by hand."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except InputError as error:
+        print(f"fnqs-data: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("fnqs-data: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"fnqs-data: {where}{error.strerror or error}; nothing was left half-written", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fnqs-data", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run, summary: str, description: str | None = None) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=summary,
+            description=description or summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    build = command("build", _build, "make the data set of a recipe", BUILD)
+    build.add_argument("recipe", type=Path, metavar="RECIPE", help="recipe file, TOML")
+    build.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="new folder for the data set (default: a folder in the cache, $FNQS_CACHE or ~/.cache/fnqs)",
+    )
+    build.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="COUNT",
+        help="processes to use with --output (default: one per core)",
+    )
+
+    info = command("info", _info, "print what a file or data set holds: N, r_s (bohr), E/N (Ha per atom)")
+    info.add_argument("path", type=Path, metavar="PATH", help="file (one line per frame) or data set folder")
+
+    load = command("import", _import, "turn files into one data set; energies eV to Ha, lengths Å to bohr")
+    load.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files or data set folders")
+    load.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="new folder for the data set"
+    )
+    load.add_argument("--skip-bad", action="store_true", help="leave bad frames out, and list and count them")
+    load.add_argument("--note", default="", metavar="TEXT", help="source and licence, kept in the manifest")
+
+    verify = command(
+        "verify", _verify, "check every file of a data set against its digests; exit code 1 if damaged"
+    )
+    verify.add_argument("folder", type=Path, metavar="FOLDER", help="data set folder")
+
+    plot = command(
+        "plot", _plot, "draw densities, g(r) (bohr), nearest neighbours and energies (Ha per atom)"
+    )
+    plot.add_argument("path", type=Path, metavar="PATH", help="file or data set folder")
+    plot.add_argument("--output", type=Path, required=True, metavar="PNG", help="picture to write")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("give one or more")
+    return value
+
+
+def _build(options: argparse.Namespace) -> int:
+    if options.output is None:
+        dataset = cached_dataset(options.recipe)
+    else:
+        dataset = build_recipe(options.recipe, options.output, workers=options.workers)
+    _print_dataset(dataset)
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    if (options.path / MANIFEST).is_file():
+        _print_dataset(open_dataset(options.path))
+        return 0
+    table = Table(title=str(options.path))
+    for heading in ("frame", "N", "r_s (bohr)", "E/N (Ha/atom)", "phase", "corrected"):
+        table.add_column(heading, justify="left" if heading == "phase" else "right")
+    records = read_records(options.path)
+    for record in records:
+        energy, corrected = (
+            record.energy_per_atom,
+            {True: "yes", False: "no", None: "unknown"}[record.corrected],
+        )
+        table.add_row(
+            str(record.frame),
+            str(record.number),
+            f"{record.density_parameter:.4f}",
+            "" if energy is None else f"{energy:.6f}",
+            record.phase,
+            corrected if energy is not None else "",
+        )
+    console = _console()
+    console.print(table)
+    energies = [r.energy_per_atom for r in records if r.energy_per_atom is not None]
+    mean = f", mean E/N {np.mean(energies):.6f} Ha/atom" if energies else ", no energies"
+    densities = [r.density_parameter for r in records]
+    numbers = [r.number for r in records]
+    console.print(
+        f"{len(records)} frames, N {min(numbers)} to {max(numbers)}, "
+        f"r_s {min(densities):.4f} to {max(densities):.4f} bohr{mean}"
+    )
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    skipped: list[str] = []
+    dataset = write_dataset(
+        options.output, _imported(options.files, options.skip_bad, skipped), note=options.note
+    )
+    for message in skipped:
+        print(f"fnqs-data: skipped: {message}", file=sys.stderr)
+    if skipped:
+        print(f"fnqs-data: {len(skipped)} bad frames were skipped", file=sys.stderr)
+    _print_dataset(dataset)
+    return 0
+
+
+def _imported(files: Sequence[Path], skip_bad: bool, skipped: list[str]) -> Iterator[Record]:
+    """Yield the records of all files in turn; files of one name are told apart by their folder."""
+    names = [file.name for file in files]
+    for file in files:
+        for item in iterate_records(file):
+            if isinstance(item, InputError):
+                if not skip_bad:
+                    raise InputError(f"{item} (--skip-bad leaves such frames out)")
+                skipped.append(str(item))
+            elif names.count(file.name) > 1:
+                yield replace(item, identifier=f"{file.resolve().parent.name}/{item.identifier}")
+            else:
+                yield item
+
+
+def _verify(options: argparse.Namespace) -> int:
+    findings = verify_dataset(options.folder)
+    for finding in findings:
+        print(f"fnqs-data: {options.folder}/{finding}", file=sys.stderr)
+    if not findings:
+        print(f"{options.folder}: {len(open_dataset(options.folder))} records, every file as it was written")
+    return 1 if findings else 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    plot_records(read_records(options.path), options.output, options.path.name)
+    print(options.output)
+    return 0
+
+
+def _print_dataset(dataset: Dataset) -> None:
+    """Print one line for each phase and N, and the totals."""
+    table = Table(title=str(dataset.folder))
+    for heading in (
+        "phase",
+        "N",
+        "train",
+        "held-out density",
+        "held-out phase",
+        "r_s (bohr)",
+        "E/N (Ha/atom)",
+    ):
+        table.add_column(heading, justify="left" if heading == "phase" else "right")
+    phases, splits = np.array(dataset.phases), np.array(dataset.splits)
+    for phase in dict.fromkeys(dataset.phases):
+        for number in np.unique(dataset.numbers[phases == phase]):
+            chosen = (phases == phase) & (dataset.numbers == number)
+            density = dataset.density_parameters[chosen]
+            energies = dataset.energies_per_atom[chosen]
+            energies = energies[np.isfinite(energies)]
+            table.add_row(
+                phase,
+                str(number),
+                *(str(np.sum(splits[chosen] == s)) for s in ("train", "held-out-density", "held-out-phase")),
+                f"{density.min():.3f} to {density.max():.3f}",
+                f"{energies.min():.4f} to {energies.max():.4f}" if len(energies) else "",
+            )
+    console = _console()
+    console.print(table)
+    low, high = dataset.manifest.density_parameter
+    console.print(
+        f"{len(dataset)} configurations ({np.sum(splits == 'train')} to train on), "
+        f"r_s {low:.3f} to {high:.3f} bohr, digest {dataset.digest}"
+    )
+
+
+def _console() -> Console:
+    """Return a console that does not fold tables when its output goes into a file."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)

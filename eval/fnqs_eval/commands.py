@@ -1,0 +1,216 @@
+"""The command fnqs-evaluate: energies of a checkpoint, and how well it transfers."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fnqs.command_line import CommandParser, nonnegative_int, positive_float, positive_int, run_command
+from fnqs.precision import configure
+from fnqs.wavefunction import WaveFunction
+from fnqs_eval.energy import EvaluationSettings, evaluate_records
+from fnqs_eval.pictures import plot_training, plot_transfer
+from fnqs_eval.table import EnergyResult, print_table, write_json
+from fnqs_eval.transfer import DENSITY_SPLIT, PHASE_SPLIT, compare, held_out_records, summary
+from fnqs_train.checkpoint import CheckpointPath, resolve_checkpoint, restore_meta
+from fnqs_train.commands import add_configuration_options, load_dataset, load_params, read_selected
+from fnqs_train.config import RunConfig, load_config
+from fnqs_train.record import read_metrics
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of fnqs-evaluate."""
+    return run_command("fnqs-evaluate", lambda: _run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    parser = CommandParser(
+        prog="fnqs-evaluate",
+        description="Energies of a trained wave function, with reblocked error bars.\n"
+        "Energies are in Ha per atom, variances in Ha^2 per atom, lengths in bohr.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_energies(commands)
+    _add_transfer(commands)
+    options = parser.parse_args(arguments)
+    configure()
+    return options.run(options)
+
+
+def _add_energies(commands) -> None:
+    parser = commands.add_parser(
+        "energies",
+        help="energies of the configurations in a file, without any training on them",
+        description="Sample every configuration with the parameters as they are (zero-shot for one that was not\n"
+        "trained on) and print configuration, N, r_s, phase, twist, E/N, error bar, variance/N, acceptance.\n\n"
+        "  fnqs-evaluate energies runs/quickstart --configurations my.extxyz --frames 0:5",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="run folder, or a step in it")
+    add_configuration_options(parser)
+    parser.add_argument(
+        "--walkers", type=positive_int, default=128, help="walkers of each configuration (default 128)"
+    )
+    parser.add_argument(
+        "--error",
+        type=positive_float,
+        default=1e-3,
+        help="standard error of E/N, Ha per atom, at which sampling stops by itself (default 0.001)",
+    )
+    parser.add_argument(
+        "--measurements",
+        type=positive_int,
+        default=512,
+        help="local energies of every walker after which it stops in any case (default 512, in groups of 16)",
+    )
+    parser.add_argument(
+        "--equilibration", type=positive_int, default=200, help="all-electron moves before anything counts (200)"
+    )
+    parser.add_argument("--seed", type=nonnegative_int, default=0, help="of walkers and moves (default 0)")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="JSON with the same numbers (default <run folder>/energies-<name of the file>.json)",
+    )
+    parser.set_defaults(run=_energies)
+
+
+def _energies(options: argparse.Namespace) -> int:
+    checkpoint = resolve_checkpoint(options.checkpoint)
+    config = load_config(checkpoint.run_folder)
+    records = read_selected(options.configurations, options.frames)
+    params = load_params(checkpoint, config)
+    settings = EvaluationSettings(
+        walkers=options.walkers,
+        equilibration_sweeps=options.equilibration,
+        target_error=options.error,
+        max_measurements=options.measurements,
+        seed=options.seed,
+    )
+    results = evaluate_records(
+        WaveFunction(config.model), params, records, settings, announce=lambda text: print(text, file=sys.stderr)
+    )
+    results = [
+        dataclasses.replace(result, flags=result.flags + _worth(result, config)) for result in results
+    ]
+    print_table(results, title=f"{options.checkpoint}, step {checkpoint.step}: zero-shot energies")
+    output = options.output or checkpoint.run_folder / f"energies-{options.configurations.stem}.json"
+    write_json(output, results, _provenance(checkpoint, config, settings, str(options.configurations)))
+    print(f"written: {output}")
+    return 0
+
+
+def _worth(result: EnergyResult, config: RunConfig) -> list[str]:
+    """Say what a zero-shot number is worth: how far the configuration lies from what was trained on."""
+    flags = []
+    if result.number > 2 * config.transfer.number:
+        flags.append(
+            f"N = {result.number} is far beyond the N <= {config.transfer.number} of the training: take E/N as an "
+            f"upper bound without claim to accuracy"
+        )
+    if result.variance_per_atom > 0.1:
+        flags.append(
+            f"variance/N {result.variance_per_atom:.2g} Ha² is large: the energy lies far above the ground state"
+        )
+    if result.label_energy_per_atom is not None:
+        excess = 1e3 * (result.energy_per_atom - result.label_energy_per_atom)
+        flags.append(
+            f"{excess:+.1f} ± {1e3 * result.error_per_atom:.1f} mHa per atom from its label (mind the conventions: "
+            f"twist average and finite-size corrections of the label)"
+        )
+    return flags
+
+
+def _add_transfer(commands) -> None:
+    parser = commands.add_parser(
+        "transfer",
+        help="zero-shot on the held-out density and phase; fine-tuned against from scratch",
+        description="Evaluate a run on configurations it never saw (a held-out density and a held-out phase), then\n"
+        "fine-tune on one of them and train on it from scratch with as many steps. Prints both tables and writes\n"
+        "RUN/transfer/: results.json, transfer.png (training curves), training.png and the two short runs.\n"
+        "How much is done stands under [transfer] in the run's config.",
+    )
+    parser.add_argument("checkpoint", metavar="RUN", type=Path, help="run folder, or a step in it")
+    parser.set_defaults(run=_transfer)
+
+
+def _transfer(options: argparse.Namespace) -> int:
+    checkpoint = resolve_checkpoint(options.checkpoint)
+    config = load_config(checkpoint.run_folder)
+    dataset = load_dataset(config)
+    transfer = config.transfer
+    held_out = {
+        split: held_out_records(dataset, split, transfer.number, transfer.configurations)
+        for split in (DENSITY_SPLIT, PHASE_SPLIT)
+    }
+    params = load_params(checkpoint, config)
+    settings = EvaluationSettings(
+        walkers=transfer.walkers,
+        equilibration_sweeps=transfer.equilibration_sweeps,
+        target_error=transfer.target_error,
+        max_measurements=max(2, transfer.evaluation_sweeps // 10),
+        seed=config.seed,
+    )
+    folder = checkpoint.run_folder / "transfer"
+    if folder.exists():
+        shutil.rmtree(folder)
+    wavefunction = WaveFunction(config.model)
+    records = [record for split in held_out.values() for record in split]
+    results = evaluate_records(
+        wavefunction, params, records, settings, steps=0, announce=lambda text: print(text, file=sys.stderr)
+    )
+    count = len(held_out[DENSITY_SPLIT])
+    print_table(results[:count], title="zero-shot, densities never trained on")
+    print_table(results[count:], title="zero-shot, a phase never trained on")
+
+    middle = count // 2
+    comparison = compare(
+        config,
+        params,
+        held_out[DENSITY_SPLIT][middle],
+        results[middle],
+        settings,
+        folder,
+        lambda text: print(text, file=sys.stderr),
+    )
+    three = {
+        "zero-shot": comparison.zero_shot,
+        "fine-tuned": comparison.fine_tuned,
+        "from scratch": comparison.from_scratch,
+    }
+    named = [dataclasses.replace(r, identifier=f"{r.identifier} {name}") for name, r in three.items()]
+    print_table(named, title="one held-out density: zero-shot, fine-tuned, from scratch")
+    print(summary(comparison))
+    points = {
+        name: (float(result.steps or 0), result.energy_per_atom, result.error_per_atom)
+        for name, result in three.items()
+    }
+    record = held_out[DENSITY_SPLIT][middle]
+    title = f"{record.identifier}: N = {record.number}, r_s = {record.density_parameter:.3f} bohr, never trained on"
+    plot_transfer(comparison.curves, points, folder / "transfer.png", title=title)
+    plot_training(read_metrics(checkpoint.run_folder), folder / "training.png", title=config.name)
+    write_json(
+        folder / "results.json", results + named, _provenance(checkpoint, config, settings, str(dataset.folder.name))
+    )
+    print(f"written: {folder}/results.json, transfer.png, training.png")
+    return 0
+
+
+def _provenance(
+    checkpoint: CheckpointPath, config: RunConfig, settings: EvaluationSettings, source: str
+) -> dict[str, Any]:
+    return {
+        "run": config.name,
+        "step": checkpoint.step,
+        "checkpoint": restore_meta(checkpoint),
+        "configurations": source,
+        "settings": dataclasses.asdict(settings),
+        "versions": {name: version(name) for name in ("fnqs", "jax", "numpy")},
+        "spin": "unpolarised; the same twist for both spins",
+    }
+

@@ -1,0 +1,195 @@
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from fnqs.configuration import density_parameter, find_fault
+from fnqs.errors import InputError
+from fnqs_data import shards
+from fnqs_data.generate import build
+from fnqs_data.generate.build import build_recipe, cached_dataset
+from fnqs_data.generate.draw import closest_pairs, random_strain
+from fnqs_data.plots import pair_distribution
+from fnqs_data.store import verify_dataset
+
+RECIPE = """
+name = "mixed"
+seed = 11
+[held_out]
+density = [[1.6, 1.9]]
+phases = ["fcc"]
+""" + "".join(
+    f"""
+[[family]]
+phase = "{phase}"
+count = {count}
+number = {numbers}
+density = [1.3, 2.5]
+strain = 0.03
+rotate = true
+{extra}
+"""
+    for phase, count, numbers, extra in [
+        ("bcc", 12, [2, 4, 8], "displacement = [0.0, 0.2]"),
+        ("fcc", 6, [4], 'twist = "random"'),
+        ("beta-tin", 6, [8], "displacement = 0.1"),
+        ("pa3", 12, [8], "displacement = 0.1\nbond_spread = 0.05"),
+        ("fcc-rotors", 12, [2, 8], "displacement = 0.1"),
+        ("hcp-rotors", 12, [4], "displacement = 0.1"),
+        ("liquid-atomic", 12, [4, 8], "temperature = [1000, 4000]"),
+        ("liquid-molecular", 12, [4, 8], "temperature = 1000"),
+        ("liquid-mixed", 12, [8], "temperature = 2000"),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "mixed.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(recipe_file, tmp_path_factory):
+    return build_recipe(recipe_file, tmp_path_factory.mktemp("built") / "set", workers=1, progress=False)
+
+
+def test_every_configuration_is_sound(dataset):
+    assert len(dataset) == 96
+    for record in dataset.read(range(len(dataset))):
+        assert find_fault(record.configuration) is None
+        assert 1.3 - 1e-9 <= record.density_parameter <= 2.5 + 1e-9  # r_s is the root of a determinant
+        configuration = record.configuration
+        assert closest_pairs(configuration.cell[None], configuration.protons[None])[0] >= 0.9
+        assert bool(record.configuration.twist.any()) == (record.phase == "fcc")
+        assert (record.temperature is not None) == record.phase.startswith("liquid")
+
+
+def test_splits(dataset):
+    for record in dataset.read(range(len(dataset))):
+        expected = "held-out-density" if 1.6 <= record.density_parameter <= 1.9 else "train"
+        assert record.split == ("held-out-phase" if record.phase == "fcc" else expected)
+    assert set(dataset.splits) == {"train", "held-out-density", "held-out-phase"}
+
+
+def test_the_number_of_processes_does_not_matter(recipe_file, dataset, tmp_path):
+    assert build_recipe(recipe_file, tmp_path / "set", workers=2, progress=False).digest == dataset.digest
+
+
+def test_the_seed_does_matter(dataset, tmp_path):
+    (tmp_path / "other.toml").write_text(RECIPE.replace("seed = 11", "seed = 12"))
+    assert build_recipe(tmp_path / "other.toml", tmp_path / "set", progress=False).digest != dataset.digest
+
+
+@pytest.mark.parametrize("phase", ["pa3", "fcc-rotors", "hcp-rotors", "liquid-molecular"])
+def test_molecular_sets_have_a_bond_and_atomic_ones_none(dataset, phase):
+    edges = np.arange(1.0, 2.0, 0.1)
+
+    def g(name):
+        return pair_distribution([r.configuration for r in dataset.read(dataset.where(phase=name))], edges)[0]
+
+    bond = (edges[:-1] > 1.25) & (edges[:-1] < 1.45)
+    molecular = g(phase)
+    assert bond[molecular.argmax()]
+    assert molecular.max() > 3
+    assert g("bcc")[bond].max() < 1
+    assert g("liquid-atomic")[bond].max() < 1
+
+
+@pytest.mark.parametrize(
+    ("table", "number", "density"),
+    [
+        ('phase = "molecule"\nbond = 1.4\nbox = 12.0', 2, 12 / (8 * np.pi / 3) ** (1 / 3)),
+        ('phase = "chain"\nnumber = [4]\nspacing = 1.8\nvacuum = 10.0', 4, (720 * 3 / 16 / np.pi) ** (1 / 3)),
+        (
+            'phase = "chain"\nnumber = [6]\nspacing = 2.0\nvacuum = 12.0\nopen = true',
+            6,
+            (22 * 144 / 8 / np.pi) ** (1 / 3),
+        ),
+        ('phase = "bcc"\nnumber = [16]\nsupercell = [2, 2, 2]\ndensity = 1.31', 16, 1.31),
+    ],
+)
+def test_benchmark_structures(tmp_path, table, number, density):
+    (tmp_path / "one.toml").write_text(f'name = "one"\n[[family]]\n{table}\n')
+    dataset = build_recipe(tmp_path / "one.toml", tmp_path / "set", progress=False)
+    assert len(dataset) == 1
+    configuration = dataset[0].configuration
+    assert configuration.protons.shape == (number, 3)
+    assert density_parameter(configuration) == pytest.approx(density, rel=1e-12)  # rounding of a cube root
+    nearest = closest_pairs(configuration.cell[None], configuration.protons[None])[0]
+    expected = {"molecule": 1.4, "chain": 1.8 if number == 4 else 2.0}
+    phase = dataset[0].phase
+    # bcc: nearest neighbours at sqrt(3)/2 a with a = (8 pi / 3)^(1/3) r_s.
+    distance = expected.get(phase, np.sqrt(3) / 2 * (8 * np.pi / 3) ** (1 / 3) * 1.31)
+    assert nearest == pytest.approx(distance, rel=1e-12)
+
+
+def test_strain_keeps_the_volume():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        deformation = random_strain(0.1, rng)
+        assert np.linalg.det(deformation) == pytest.approx(1, abs=1e-13)  # trace removed up to rounding
+        np.testing.assert_allclose(deformation, deformation.T, atol=1e-14)
+
+
+def test_a_family_that_cannot_be_drawn_is_an_input_error(tmp_path):
+    (tmp_path / "dense.toml").write_text(
+        'name = "dense"\n[[family]]\nphase = "bcc"\nnumber = [2]\ndensity = 0.4\ncount = 2\n'
+    )
+    with pytest.raises(InputError, match="bohr apart"):
+        build_recipe(tmp_path / "dense.toml", tmp_path / "set", progress=False)
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(
+        'name = "small"\n[[family]]\nphase = "sc"\nnumber = [2]\ndensity = [1.2, 2.0]\ncount = 5\n'
+    )
+    return path
+
+
+def test_the_cache_builds_once(small, tmp_path, monkeypatch):
+    builds = []
+    original = build.build_recipe
+    monkeypatch.setattr(
+        build, "build_recipe", lambda *a, **k: builds.append(1) or original(*a, progress=False)
+    )
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: cached_dataset(small, tmp_path / "cache"), range(4)))
+    assert len(builds) == 1
+    assert len({dataset.digest for dataset in found}) == 1
+    assert cached_dataset(small, tmp_path / "cache").folder == found[0].folder
+    small.write_text(small.read_text().replace("count = 5", "count = 6"))
+    assert len(cached_dataset(small, tmp_path / "cache")) == 6
+    assert len(builds) == 2
+
+
+def test_a_damaged_or_unfinished_cache_is_built_again(small, tmp_path):
+    dataset = cached_dataset(small, tmp_path / "cache")
+    (dataset.folder / "manifest.json").write_text("{")
+    leftover = dataset.folder.parent / f".{dataset.folder.name}.partial-999"
+    leftover.mkdir()
+    again = cached_dataset(small, tmp_path / "cache")
+    assert again.digest == dataset.digest
+    assert verify_dataset(again.folder) == []
+    assert not leftover.exists()
+
+
+def test_the_cache_folder_can_be_chosen(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("FNQS_CACHE", str(tmp_path / "mine"))
+    assert cached_dataset(small).folder.is_relative_to(tmp_path / "mine")
+
+
+def test_a_full_disk_leaves_nothing(small, tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shards.ShardWriter, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        build_recipe(small, tmp_path / "set", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]

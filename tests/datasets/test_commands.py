@@ -1,0 +1,151 @@
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from ase import units
+from ase.io import write
+
+from fnqs_data import shards
+from fnqs_data.commands import main
+from fnqs_data.store import open_dataset
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(
+        'name = "small"\n[[family]]\nphase = "sc"\nnumber = [2, 8]\ndensity = [1.2, 2.0]\ncount = 6\n'
+        '[[family]]\nphase = "pa3"\nnumber = [8]\ndensity = 2.0\ncount = 3\n'
+    )
+    return path
+
+
+@pytest.fixture
+def frames(tmp_path, make_atoms):
+    path = tmp_path / "frames.extxyz"
+    bad = make_atoms(4, symbol="He")
+    write(path, [make_atoms(8, energy=-0.5 * 8 * units.Hartree), bad, make_atoms(4)])
+    return path
+
+
+def failing(capsys, *arguments: object) -> str:
+    """Run a command that must fail with one sentence and exit code 2, and return the sentence."""
+    assert main([str(a) for a in arguments]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("fnqs-data: ")
+    assert message.count("\n") == 1
+    return message
+
+
+def test_build_info_verify_plot(tmp_path, recipe, capsys):
+    folder = tmp_path / "set"
+    assert main(["build", str(recipe), "--output", str(folder), "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "pa3" in printed
+    assert "9 configurations" in printed
+    assert main(["info", str(folder)]) == 0
+    assert capsys.readouterr().out == printed
+    assert main(["verify", str(folder)]) == 0
+    assert main(["plot", str(folder), "--output", str(tmp_path / "set.png")]) == 0
+    assert (tmp_path / "set.png").read_bytes().startswith(b"\x89PNG")
+    shard = folder / "shard-00000.array_record"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    capsys.readouterr()
+    assert main(["verify", str(folder)]) == 1
+    assert shard.name in capsys.readouterr().err
+
+
+def test_build_into_the_cache(tmp_path, recipe, monkeypatch, capsys):
+    monkeypatch.setenv("FNQS_CACHE", str(tmp_path / "cache"))
+    assert main(["build", str(recipe)]) == 0
+    assert "cache" in capsys.readouterr().out
+
+
+def test_info_lists_every_frame(tmp_path, make_atoms, capsys):
+    path = tmp_path / "frames.extxyz"
+    write(path, [make_atoms(8, energy=-0.5 * 8 * units.Hartree), make_atoms(4, energy=-units.Hartree)])
+    assert main(["info", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(
+        "1.2407" in line and "-0.500000" in line and " 8 " in line for line in lines
+    )  # r_s = 4/(32π/3)^⅓
+    assert any("1.5632" in line and "-0.250000" in line and " 4 " in line for line in lines)
+    assert "2 frames, N 4 to 8" in lines[-1]
+
+
+def test_import_refuses_or_skips_bad_frames(tmp_path, frames, capsys):
+    message = failing(capsys, "import", frames, "--output", tmp_path / "set")
+    assert "frames.extxyz: frame 1" in message
+    assert "He" in message
+    assert "--skip-bad" in message
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["frames.extxyz"]
+    assert (
+        main(["import", str(frames), "--output", str(tmp_path / "set"), "--skip-bad", "--note", "CC0"]) == 0
+    )
+    error = capsys.readouterr().err
+    assert "frame 1" in error
+    assert "1 bad frames were skipped" in error
+    dataset = open_dataset(tmp_path / "set")
+    assert dataset.identifiers == ["frames.extxyz#0", "frames.extxyz#2"]
+    assert dataset.manifest.note == "CC0"
+    assert dataset[0].energy_per_atom == pytest.approx(-0.5, abs=1e-12)  # one division
+
+
+def test_files_of_one_name_are_told_apart(tmp_path, make_atoms):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "POSCAR", make_atoms(4))
+    files = [str(tmp_path / folder / "POSCAR") for folder in ("a", "b")]
+    assert main(["import", *files, "--output", str(tmp_path / "set")]) == 0
+    assert open_dataset(tmp_path / "set").identifiers == ["a/POSCAR#0", "b/POSCAR#0"]
+
+
+def test_bad_input_gives_one_sentence(tmp_path, frames, recipe, capsys):
+    assert "no such file" in failing(capsys, "info", tmp_path / "none.extxyz")
+    assert "frame 1" in failing(capsys, "info", frames)
+    assert "frame 1" in failing(capsys, "plot", frames, "--output", tmp_path / "x.png")
+    assert "manifest.json" in failing(capsys, "info", tmp_path)
+    assert "manifest.json" in failing(capsys, "verify", tmp_path)
+    assert "no such recipe" in failing(capsys, "build", tmp_path / "none.toml", "--output", tmp_path / "set")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    assert "already exists" in failing(capsys, "import", frames, "--skip-bad", "--output", tmp_path / "taken")
+    recipe.write_text(recipe.read_text().replace("density", "densty"))
+    assert "'density'" in failing(capsys, "build", recipe, "--output", tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_full_disk_gives_one_sentence(tmp_path, recipe, monkeypatch, capsys):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shards.ShardWriter, "write", full)
+    assert main(["build", str(recipe), "--output", str(tmp_path / "set"), "--workers", "1"]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("fnqs-data: No space left on device")
+    assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
+
+
+def test_a_truly_full_disk_gives_one_sentence(tmp_path, frames):
+    # A limit on the size of files makes the C++ writer itself fail, as a full disk would.
+    program = (
+        "import resource, signal, sys; from fnqs_data.commands import main; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9)); "
+        f"sys.exit(main(['import', {str(frames)!r}, '--skip-bad', '--output', {str(tmp_path / 'set')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fnqs-data: ")
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["frames.extxyz"]
+
+
+@pytest.mark.parametrize("command", ["build", "info", "import", "verify", "plot"])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "usage: fnqs-data" in capsys.readouterr().out

@@ -1,0 +1,278 @@
+"""The commands fnqs-train and fnqs-finetune."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fnqs.command_line import CommandParser, positive_float, positive_int, run_command
+from fnqs.configuration import make_configuration
+from fnqs.errors import InputError
+from fnqs.precision import configure
+from fnqs.system import make_system
+from fnqs.wavefunction import WaveFunction
+from fnqs_data.generate.build import cached_dataset
+from fnqs_data.readers import read_records
+from fnqs_data.store import Dataset, open_dataset, write_dataset
+from fnqs_train.checkpoint import FOLDER_NAME, CheckpointPath, resolve_checkpoint, restore_params
+from fnqs_train.config import (
+    CONFIG_NAME,
+    RunConfig,
+    changed_keys,
+    describe_config,
+    load_config,
+    recipe_path,
+    save_config,
+)
+from fnqs_train.loop import train
+from fnqs_train.record import METRICS_NAME
+
+RUNS = Path("runs")
+"""Folder, in the current one, of runs whose place is not given."""
+
+
+def train_main(arguments: list[str] | None = None) -> int:
+    """Entry point of fnqs-train."""
+    return run_command("fnqs-train", lambda: _train(arguments))
+
+
+def finetune_main(arguments: list[str] | None = None) -> int:
+    """Entry point of fnqs-finetune."""
+    return run_command("fnqs-finetune", lambda: _finetune(arguments))
+
+
+def _train(arguments: list[str] | None) -> int:
+    parser = CommandParser(
+        prog="fnqs-train",
+        description="Train one wave function over all configurations of a data set.\n\n"
+        "  fnqs-train configs/quickstart.toml\n"
+        "  fnqs-train configs/quickstart.toml --set steps=500 optimizer.damping=1e-2\n"
+        "  fnqs-train configs/quickstart.toml --resume\n\n"
+        "Writes a run folder: config.toml and recipe.toml (what was run), metrics.jsonl (energies in Ha per\n"
+        "atom, variances in Ha^2 per atom, seconds), checkpoints/<step>. Data sets are built when first needed.",
+        epilog=describe_config(),
+    )
+    parser.add_argument("config", metavar="CONFIG", help="TOML file of the run; its keys are listed below")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="replace values of the config",
+    )
+    parser.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="run folder; runs/<name> in the current folder if not given"
+    )
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the latest checkpoint of the run folder")
+    again.add_argument("--restart", action="store_true", help="delete the run folder and train anew")
+    options = parser.parse_args(arguments)
+    config = load_config(options.config, options.overrides)
+    run_folder = options.output or RUNS / config.name
+    configure()
+
+    if options.restart:
+        _delete_run(run_folder)
+    done = _steps_done(run_folder)
+    if done is not None and not options.resume:
+        if done >= config.steps and not changed_keys(load_config(run_folder), config):
+            print(f"{run_folder} is complete, {done} steps; train it anew with --restart")
+            return 0
+        raise InputError(
+            f"{run_folder}: there is a run already, at step {done}; go on with --resume, train anew with "
+            f"--restart, or choose another folder with --output"
+        )
+    if options.resume and (run_folder / CONFIG_NAME).exists():
+        _refuse_changes(load_config(run_folder), config, run_folder)
+    dataset = load_dataset(config)
+    chosen = len(dataset.where(split=config.data.split))
+    print(f"{chosen} configurations of {dataset.folder} to train on, {config.steps} steps; run folder {run_folder}")
+    save_config(config, run_folder)
+    train(config, run_folder, dataset, resume=options.resume)
+    print(f"done: {run_folder}; next: fnqs-evaluate transfer {run_folder}")
+    return 0
+
+
+def _finetune(arguments: list[str] | None) -> int:
+    parser = CommandParser(
+        prog="fnqs-finetune",
+        description="Adapt a trained wave function to configurations of your own, in a few steps.\n\n"
+        "  fnqs-finetune runs/quickstart --configurations my.extxyz --steps 100\n"
+        "  fnqs-evaluate energies runs/finetune-my --configurations my.extxyz\n\n"
+        "The checkpoint is left as it is; the result is a run folder of its own that records its parent.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="run folder, or a step in it")
+    add_configuration_options(parser)
+    parser.add_argument("--steps", type=positive_int, default=100, help="optimisation steps (default 100)")
+    parser.add_argument(
+        "--walkers", type=positive_int, default=128, help="walkers of each configuration (default 128)"
+    )
+    parser.add_argument(
+        "--together", type=positive_int, default=4, help="configurations that meet in a step, at most (default 4)"
+    )
+    parser.add_argument(
+        "--learning-rate", type=positive_float, help="natural-gradient step, 1/Ha (default: that of the parent run)"
+    )
+    parser.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="run folder (default runs/finetune-<name of the file>)"
+    )
+    options = parser.parse_args(arguments)
+    configure()
+    checkpoint = resolve_checkpoint(options.checkpoint)
+    parent = load_config(checkpoint.run_folder)
+    records = read_selected(options.configurations, options.frames)
+    run_folder = options.output or RUNS / f"finetune-{options.configurations.stem}"
+    if run_folder.exists() and any(run_folder.iterdir()):
+        raise InputError(f"{run_folder}: the folder is not empty; choose another one with --output")
+    params = load_params(checkpoint, parent)
+    dataset = write_dataset(run_folder / "dataset", records, note=f"from {options.configurations.name}")
+    config = finetune_config(
+        parent,
+        name=run_folder.name,
+        recipe=str((run_folder / "dataset").resolve()),
+        steps=options.steps,
+        walkers=options.walkers,
+        together=options.together,
+        learning_rate=options.learning_rate,
+    )
+    save_config(config, run_folder)
+    print(f"{len(records)} configurations, {config.steps} steps from step {checkpoint.step} of {options.checkpoint}")
+    train(config, run_folder, dataset, params=params, parent=f"{checkpoint.run_folder.name} step {checkpoint.step}")
+    print(f"done: {run_folder}; next: fnqs-evaluate energies {run_folder} --configurations {options.configurations}")
+    return 0
+
+
+def finetune_config(
+    parent: RunConfig,
+    *,
+    name: str,
+    recipe: str,
+    steps: int,
+    walkers: int,
+    together: int,
+    learning_rate: float | None = None,
+) -> RunConfig:
+    """Settings of a short training with the model of `parent`."""
+    rate = learning_rate or parent.optimizer.learning_rate
+    return dataclasses.replace(
+        parent,
+        name=name,
+        steps=steps,
+        data=dataclasses.replace(parent.data, recipe=recipe, split="train"),
+        sampling=dataclasses.replace(
+            parent.sampling, walkers_per_configuration=walkers, configurations_per_step=together
+        ),
+        optimizer=dataclasses.replace(parent.optimizer, learning_rate=rate),
+        checkpoint=dataclasses.replace(parent.checkpoint, every_steps=max(1, steps)),
+        log=dataclasses.replace(parent.log, every_steps=1),
+    )
+
+
+def add_configuration_options(parser: argparse.ArgumentParser) -> None:
+    """Options that choose configurations from a file."""
+    parser.add_argument(
+        "--configurations",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="anything ASE reads with a cell (extxyz, POSCAR, .traj ...; angstrom), QMC-HAMM HDF5, or a data set folder",
+    )
+    parser.add_argument(
+        "--frames",
+        metavar="A:B",
+        help="frames of the file to take, as in Python: 17 is one, 0:10 the first ten (default: all)",
+    )
+
+
+def read_selected(path: Path, frames: str | None) -> list:
+    """Read the records of a file or data set folder that `--frames` selects.
+
+    Raises:
+        InputError: unreadable file or frame, or an empty selection.
+    """
+    chosen = parse_frames(frames) if frames else None
+    records = read_records(path, frames=chosen)
+    if not records:
+        raise InputError(f"{path}: no configurations selected; correct --frames {frames}")
+    return [dataclasses.replace(record, split="train") for record in records]
+
+
+def parse_frames(text: str) -> slice:
+    """Turn "17" or "a:b:c" into a slice.
+
+    Raises:
+        InputError: for anything else.
+    """
+    try:
+        parts = [int(part) if part.strip() else None for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if len(parts) == 1 and parts[0] is not None:
+        return slice(parts[0], parts[0] + 1 or None)
+    if 2 <= len(parts) <= 3:
+        return slice(*parts)
+    raise InputError(f"--frames {text}: give one number, or first:last as in Python")
+
+
+def load_dataset(config: RunConfig) -> Dataset:
+    """Open the data set of a run, building it into the cache when it is not there yet."""
+    source = recipe_path(config)
+    if source.is_dir():
+        return open_dataset(source)
+    return cached_dataset(source, Path(config.data.cache) if config.data.cache else None)
+
+
+def load_params(checkpoint: CheckpointPath, config: RunConfig) -> dict:
+    """Parameters of a checkpoint, checked against the model of its config.
+
+    Raises:
+        InputError: damaged, or of another model.
+    """
+    return restore_params(checkpoint, template=params_template(config))
+
+
+def params_template(config: RunConfig) -> dict:
+    """Shapes and dtypes of the parameters of a config's model."""
+    smallest = make_configuration(6.0 * np.eye(3), [[0.0, 0.0, 0.0], [1.4, 0.0, 0.0]])
+    system = make_system(smallest, config.model)
+    return jax.eval_shape(WaveFunction(config.model).init, jax.random.key(0), system)
+
+
+def _steps_done(run_folder: Path) -> int | None:
+    """Steps of the latest checkpoint of a run folder, 0 if it has only begun, None if there is no run."""
+    if not (run_folder / METRICS_NAME).exists() and not (run_folder / CONFIG_NAME).exists():
+        return None
+    folder = run_folder / FOLDER_NAME
+    steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
+    return max(steps, default=0)
+
+
+def _delete_run(run_folder: Path) -> None:
+    """Delete what a training wrote, if it is a run folder."""
+    if run_folder.exists():
+        if not (run_folder / CONFIG_NAME).exists():
+            raise InputError(f"{run_folder}: not a run folder (no {CONFIG_NAME}), so it is not deleted")
+        shutil.rmtree(run_folder)
+
+
+def _refuse_changes(old: RunConfig, new: RunConfig, run_folder: Path) -> None:
+    """A resumed run may only get longer, or change how it is logged and saved."""
+    free = ("steps", "log.", "checkpoint.", "transfer.", "data.cache", "name")
+    changes = [change for change in changed_keys(old, new) if not change.startswith(free)]
+    if changes:
+        raise InputError(
+            f"{run_folder}: a resumed run keeps its settings, but these differ: {', '.join(changes)}; "
+            f"undo them or train anew with --restart"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(train_main())

@@ -1,0 +1,71 @@
+"""Batches ready for a step: the next one is prepared on the host while the device works on the present one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from fnqs.configuration import Configuration
+from fnqs.model_config import ModelConfig
+from fnqs.system import System, make_system, stack_systems
+from fnqs_data.stream import Batch, ConfigurationStream
+
+CACHE_BYTES = 400e6
+"""Host memory for prepared systems that will be visited again."""
+
+
+class PreparedBatches:
+    """Stream batches with their stacked systems, one ahead; use as a context manager.
+
+    Args:
+        stream: of configurations.
+        model: sizes of the wave function.
+        complex_psi: whether all systems are to have a complex wave function.
+    """
+
+    def __init__(self, stream: ConfigurationStream, model: ModelConfig, complex_psi: bool):
+        self._stream, self._model, self._complex = stream, model, complex_psi
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._next: tuple[int, Future] | None = None
+        self._cache: OrderedDict[int, System] = OrderedDict()
+        self._cached_bytes = 0
+
+    def __enter__(self) -> PreparedBatches:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def get(self, step: int) -> tuple[Batch, System]:
+        """Batch and stacked systems (K) of a step; starts to prepare those of the step after."""
+        if self._next is None or self._next[0] != step:
+            self._next = (step, self._pool.submit(self._prepare, step))
+        result = self._next[1].result()
+        self._next = (step + 1, self._pool.submit(self._prepare, step + 1))
+        return result
+
+    def _prepare(self, step: int) -> tuple[Batch, System]:
+        batch = self._stream.batch(step)
+        systems = [
+            self._system(int(index), jax.tree.map(lambda leaf, k=k: leaf[k], batch.configurations))
+            for k, index in enumerate(batch.indices)
+        ]
+        return batch, stack_systems(systems)
+
+    def _system(self, index: int, configuration: Configuration) -> System:
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        system = make_system(configuration, self._model, force_complex=self._complex)
+        self._cache[index] = system
+        self._cached_bytes += _size(system)
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= _size(self._cache.popitem(last=False)[1])
+        return system
+
+
+def _size(system: System) -> int:
+    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(system))
