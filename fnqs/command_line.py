@@ -51,9 +51,7 @@ def run_command(name: str, function: Callable[[], int | None]) -> int:
 
 def os_error_sentence(error: OSError) -> str:
     """One sentence that names the file, what the system refused and the cure."""
-    subject = (
-        f"{os.fspath(error.filename)!s}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
-    )
+    subject = f"{os.fspath(error.filename)!s}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
     reason = (error.strerror or str(error) or type(error).__name__).rstrip(".")
     cure = {
         errno.ENOENT: "check the spelling of the path",

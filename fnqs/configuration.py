@@ -65,7 +65,9 @@ def find_fault(configuration: Configuration) -> str | None:
     """
     cell, protons, twist = (np.asarray(x) for x in (configuration.cell, configuration.protons, configuration.twist))
     if cell.shape != (3, 3) or protons.ndim != 2 or protons.shape[1] != 3 or twist.shape != (3,):
-        return f"the shapes are cell {cell.shape}, protons {protons.shape}, twist {twist.shape}, not (3, 3), (N, 3), (3,)"
+        return (
+            f"the shapes are cell {cell.shape}, protons {protons.shape}, twist {twist.shape}, not (3, 3), (N, 3), (3,)"
+        )
     for name, values in (("cell", cell), ("proton positions", protons), ("twist", twist)):
         if not np.all(np.isfinite(values)):
             return f"the {name} contain NaN or infinity"
@@ -76,9 +78,7 @@ def find_fault(configuration: Configuration) -> str | None:
     lengths = np.linalg.norm(cell, axis=1)
     if volume <= 1e-8 * np.prod(np.maximum(lengths, 1e-30)):
         return "there is no cell: the lattice vectors are missing or lie in a plane"
-    heights = volume / np.array(
-        [np.linalg.norm(np.cross(cell[(i + 1) % 3], cell[(i + 2) % 3])) for i in range(3)]
-    )
+    heights = volume / np.array([np.linalg.norm(np.cross(cell[(i + 1) % 3], cell[(i + 2) % 3])) for i in range(3)])
     if heights.min() < THINNEST_CELL * volume ** (1 / 3):
         return (
             f"the cell is too thin: its smallest height {heights.min():.3f} bohr is under {THINNEST_CELL} of the "
@@ -88,7 +88,9 @@ def find_fault(configuration: Configuration) -> str | None:
     closest = distances.min()
     if closest < SHORTEST_BOND:
         i, j = np.unravel_index(distances.argmin(), distances.shape)
-        return f"protons {i} and {j} are {closest:.3f} bohr apart, closer than {SHORTEST_BOND} bohr (are the units right?)"
+        return (
+            f"protons {i} and {j} are {closest:.3f} bohr apart, closer than {SHORTEST_BOND} bohr (are the units right?)"
+        )
     return None
 
 

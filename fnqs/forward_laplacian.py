@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +37,8 @@ class Jet:
         return self.value.shape
 
 
-Field = jax.Array | Jet
-"""Either a plain array or a Jet."""
+Field: TypeAlias = Any
+"""Either a plain array or a Jet; one call works on one of the two throughout."""
 
 
 def independent(points: jax.Array) -> Jet:
@@ -120,9 +121,13 @@ def product(subscripts: str, x: Field, y: Field) -> Field:
             + 2 * contract(f"t{first},t{second}->{output}", x.jacobian, y.jacobian),
         )
     if isinstance(x, Jet):
-        return Jet(*(contract(s, p, y) for s, p in zip((plain, left, plain), (x.value, x.jacobian, x.laplacian), strict=True)))
+        return Jet(
+            *(contract(s, p, y) for s, p in zip((plain, left, plain), (x.value, x.jacobian, x.laplacian), strict=True))
+        )
     if isinstance(y, Jet):
-        return Jet(*(contract(s, x, p) for s, p in zip((plain, right, plain), (y.value, y.jacobian, y.laplacian), strict=True)))
+        return Jet(
+            *(contract(s, x, p) for s, p in zip((plain, right, plain), (y.value, y.jacobian, y.laplacian), strict=True))
+        )
     return contract(plain, x, y)
 
 

@@ -1,4 +1,4 @@
-"""The explicit pair factor: exact cusps and learned pair functions on top. What is of many bodies comes from the network."""
+"""The explicit pair factor: exact cusps and learned pair functions on top; many-body terms are the network's."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from fnqs.orbital_basis import CUSP_RATE
 ELECTRON_RATE = 0.8
 """Starting decay rate (1/bohr) of the electron-electron cusp."""
 
-PAIR_RATES = np.geomspace(0.5, 8.0, 8)
+PAIR_RATES = np.geomspace(0.5, 3.0, 6)
 """Decay rates (1/bohr) of the radial functions that pair functions are made of."""
 
-WHITENING_FLOOR = 1e-4
-"""Added to the covariance of the radial functions, so that no combination is magnified more than a hundredfold."""
+WHITENING_FLOOR = 1e-2
+"""Added to the covariance of the radial functions, so that no combination is magnified more than tenfold."""
 
 
 def whitened_pairs(cell: jax.Array, inverse_cell: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
-    """Combinations of radial functions whose sums over N independent neighbours have unit covariance.
+    """Combine radial functions so that their sums over N independent neighbours have unit covariance.
 
     A natural gradient with damping learns only directions in which log psi varies enough; sharp functions of
     short distances vary little by themselves. Whitening gives each the same weight, broad ones first.
 
     Args:
-        cell, inverse_cell: (3, 3), bohr and 1/bohr.
+        cell: (3, 3), bohr.
+        inverse_cell: (3, 3), 1/bohr.
         number: N.
 
     Returns:

@@ -26,7 +26,12 @@ def local_energy(
 
 
 def local_energies(
-    wavefunction: WaveFunction, params: dict, contexts: Context, systems: System, walkers: jax.Array, chunk: int
+    wavefunction: WaveFunction,
+    params: dict,
+    contexts: Context,
+    systems: System,
+    walkers: jax.Array,
+    chunk: int,
 ) -> jax.Array:
     """Local energies of walkers of several configurations, at most `chunk` walkers at a time.
 

@@ -71,9 +71,7 @@ def spring(
         InputError: damping, momentum or max_norm out of range.
     """
     if not damping > 0:
-        raise InputError(
-            f"damping = {damping}: the natural gradient needs a damping above zero, such as 1e-3"
-        )
+        raise InputError(f"damping = {damping}: the natural gradient needs a damping above zero, such as 1e-3")
     if not 0 <= momentum < 1:
         raise InputError(f"momentum = {momentum}: give a number from 0 (plain minSR) to below 1")
     if max_norm is not None and not max_norm > 0:

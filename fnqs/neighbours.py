@@ -11,9 +11,19 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fnqs.forward_laplacian import Field, Jet, add, displacement_jet, elementwise, linear, product, scale, shift
+from fnqs.forward_laplacian import (
+    Field,
+    Jet,
+    add,
+    displacement_jet,
+    elementwise,
+    linear,
+    product,
+    scale,
+    shift,
+)
 
-SMALLEST_VARIANCE = 0.05
+SMALLEST_VARIANCE = 1.0
 """Added to the variance that normalises a radial function, so that rare close pairs are not magnified."""
 
 
@@ -68,7 +78,8 @@ def radial_moments(
     not grow with the cell; the size is the standard deviation of the sum over N independent neighbours.
 
     Args:
-        cell, inverse_cell: (3, 3), bohr and 1/bohr.
+        cell: (3, 3), bohr.
+        inverse_cell: (3, 3), 1/bohr.
         rates: (K,) decay rates, 1/bohr.
         number: N.
 

@@ -26,7 +26,7 @@ OVERLAP_FLOOR = 1e-3
 REDUNDANT_ENERGY = 20.0
 """Energy (Ha) given to combinations of orbitals that nearly vanish, far above any occupied level."""
 
-CUSP_RATE = 1.0
+CUSP_RATE = 1.5
 """Decay rate (1/bohr) of the electron-proton cusp that the Jastrow factor starts with."""
 
 SCREENING_RATE = 0.6
@@ -50,7 +50,7 @@ class OrbitalBasis:
 
 
 def orbitals_per_proton(config: ModelConfig) -> int:
-    """Number of orbitals centred on every proton."""
+    """Count the orbitals centred on every proton."""
     return len(config.s_exponents) + 3 * len(config.p_exponents)
 
 
@@ -67,7 +67,7 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     hamiltonian = kinetic + potential
     twist = np.asarray(configuration.twist) @ (2 * np.pi * np.linalg.inv(cell).T)
     if twist.any():
-        current = weight * sum(twist[x] * values.T @ gradients[x] for x in range(3))
+        current = weight * values.T @ np.einsum("x,xgb->gb", twist, gradients)
         hamiltonian = hamiltonian + 0.5 * (twist @ twist) * overlap - 0.5j * (current - current.T)
     floor = OVERLAP_FLOOR * np.eye(len(overlap))
     lower = np.linalg.cholesky(scaled * overlap + floor)
@@ -75,7 +75,9 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     projected = inverse @ (scaled * hamiltonian + REDUNDANT_ENERGY * floor) @ inverse.T
     # Fold the normalisation into the factors: the wave function uses unnormalised orbitals.
     return OrbitalBasis(
-        lower=lower / norm[:, None], inverse=inverse * norm[None], hamiltonian=0.5 * (projected + projected.conj().T)
+        lower=lower / norm[:, None],
+        inverse=inverse * norm[None],
+        hamiltonian=0.5 * (projected + projected.conj().T),
     )
 
 

@@ -18,9 +18,7 @@ from fnqs.neighbours import smooth_pair
 from fnqs.orbital_basis import OrbitalBasis
 
 
-def pairing_matrix(
-    basis: OrbitalBasis, onsite: jax.Array, inverse_temperature: jax.Array, pairs: int
-) -> jax.Array:
+def pairing_matrix(basis: OrbitalBasis, onsite: jax.Array, inverse_temperature: jax.Array, pairs: int) -> jax.Array:
     """Pair the levels of H = H_0 + (v S + S v)/2, where v is diagonal and learned.
 
     Real H: P = F(H), pairs of time-reversed states with weights f. Complex H (a general
@@ -47,7 +45,7 @@ def pairing_matrix(
         weights = jnp.real(jnp.einsum("an,ab,bn->n", occupied.conj(), occupations, occupied))
         occupied = occupations @ (occupied / jax.lax.stop_gradient(weights).astype(occupied.dtype))
         occupations = occupied @ occupied.T
-    inverse = basis.inverse.astype(occupations.dtype)
+    inverse = jnp.asarray(basis.inverse).astype(occupations.dtype)
     return inverse.T @ occupations @ inverse
 
 

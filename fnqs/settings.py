@@ -47,9 +47,7 @@ def apply_overrides(table: dict[str, Any], overrides: Sequence[str]) -> None:
         key, equals, value = text.partition("=")
         names = [name.strip() for name in key.split(".")]
         if not equals or not all(names):
-            raise InputError(
-                f"--set {text}: write section.key=value, for instance --set optimizer.damping=1e-3"
-            )
+            raise InputError(f"--set {text}: write section.key=value, for instance --set optimizer.damping=1e-3")
         place = table
         for name in names[:-1]:
             place = place.setdefault(name, {})
@@ -148,9 +146,7 @@ def _check_keys(kind: Any, table: dict[str, Any], where: str, prefix: str, every
         if key not in allowed:
             near = _nearest(key, prefix, allowed, everywhere)
             hint = f"; did you mean {near}?" if near else ";"
-            raise InputError(
-                f"{where}: unknown key {prefix}{key}{hint} The keys here are {', '.join(allowed)}"
-            )
+            raise InputError(f"{where}: unknown key {prefix}{key}{hint} The keys here are {', '.join(allowed)}")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, dict):
                 raise InputError(f"{where}: {prefix}{key} is a section, written [{prefix}{key}], not a value")

@@ -7,16 +7,35 @@ determinants of orbitals at backflow positions z, and the phase of the twist. On
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fnqs.forward_laplacian import Field, Jet, add, elementwise, independent, linear, log_determinant, product, scale, shift
+from fnqs.forward_laplacian import (
+    Field,
+    Jet,
+    add,
+    elementwise,
+    independent,
+    linear,
+    log_determinant,
+    product,
+    scale,
+    shift,
+)
 from fnqs.jastrow import PAIR_RATES, PairFactor, whitened_pairs
 from fnqs.message_passing import ElectronNetwork, Linear, ProtonNetwork, radial_rates
 from fnqs.model_config import ModelConfig
-from fnqs.neighbours import distances, off_diagonal, pair_displacements, radial_functions, radial_moments, smooth_pair
+from fnqs.neighbours import (
+    distances,
+    off_diagonal,
+    pair_displacements,
+    radial_functions,
+    radial_moments,
+    smooth_pair,
+)
 from fnqs.orbital_basis import orbitals_per_proton
 from fnqs.pairing import orbitals, pair_functions, pairing_matrix
 from fnqs.system import System
@@ -153,7 +172,7 @@ class Amplitude(nn.Module):
             The phase of psi (a sign where psi is real) and log|psi|; the Jet of a complex psi has the
             derivatives of the complex log psi.
         """
-        config, number = self.config, electrons.shape[0]
+        config = self.config
         rates = jnp.asarray(radial_rates(config), electrons.dtype)
         normalisation = (rates, context.radial_mean, context.radial_size)
         electron_pairs = pair_displacements(electrons, electrons, derivatives)
@@ -172,10 +191,10 @@ class Amplitude(nn.Module):
         )
 
         coordinates = independent(electrons) if derivatives else electrons
-        flow = Linear(config.vectors, gain=0.05, name="backflow")(features)
+        flow = Linear(config.vectors, gain=0.01, name="backflow")(features)
         positions = add(coordinates, scale(product("ic,ixc->ix", flow, vectors), context.density))
         values = orbitals(context.cell, context.inverse_cell, context.protons, positions, config)
-        gates = Linear(config.amplitudes, gain=0.1, name="amplitudes")(features)
+        gates = Linear(config.amplitudes, gain=0.01, name="amplitudes")(features)
         phases, logs = [], []
         for term in range(config.determinants):
             gate = shift(linear(lambda a, t=term: a @ context.amplitudes[t], gates), jnp.ones((), electrons.dtype))
@@ -187,9 +206,13 @@ class Amplitude(nn.Module):
         phase, log = sum_terms(phases, logs, weights)
 
         hidden = elementwise(nn.silu, Linear(config.features, name="jastrow_hidden")(features))
-        many_body = linear(jnp.sum, Linear(1, bias=False, gain=0.1, name="jastrow")(hidden))
+        many_body = linear(jnp.sum, Linear(1, bias=False, gain=0.01, name="jastrow")(hidden))
         two_bodies = PairFactor(name="pairs")(
-            electron_distances, proton_distances, context.pair_mean, context.electron_pairs, context.proton_pairs
+            electron_distances,
+            proton_distances,
+            context.pair_mean,
+            context.electron_pairs,
+            context.proton_pairs,
         )
         symmetric = add(two_bodies, many_body)
         if not jnp.iscomplexobj(context.pairing):
@@ -245,12 +268,14 @@ class WaveFunction:
 
     def encode(self, params: dict, system: System) -> Context:
         """Context of one system (vmap for a stack)."""
-        return Encoder(self.config).apply({"params": params["encoder"]}, system)
+        return cast(Context, Encoder(self.config).apply({"params": params["encoder"]}, system))
 
     def log_psi(self, params: dict, context: Context, electrons: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Phase and log|psi| of one walker (N, 3)."""
-        return Amplitude(self.config).apply({"params": params["amplitude"]}, context, electrons)
+        result = Amplitude(self.config).apply({"params": params["amplitude"]}, context, electrons)
+        return cast(tuple[jax.Array, jax.Array], result)
 
     def log_psi_jet(self, params: dict, context: Context, electrons: jax.Array) -> tuple[jax.Array, Jet]:
         """Phase and log|psi| of one walker with the gradient and Laplacian of log psi."""
-        return Amplitude(self.config).apply({"params": params["amplitude"]}, context, electrons, True)
+        result = Amplitude(self.config).apply({"params": params["amplitude"]}, context, electrons, True)
+        return cast(tuple[jax.Array, Jet], result)

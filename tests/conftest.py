@@ -1,9 +1,48 @@
 """Settings of the whole test suite: those of the commands, with strict shapes and dtypes."""
 
 import jax
+import numpy as np
+import pytest
 
+from fnqs.configuration import make_configuration
+from fnqs.model_config import ModelConfig
 from fnqs.precision import configure
+from fnqs_data.record import Record
+from fnqs_train.config import SamplingConfig
 
 configure()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "allow")
+# Tests compile far longer than they compute; without most of XLA's passes they compile twice as fast.
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="session")
+def small_model() -> ModelConfig:
+    """The model of every test that trains: as small as it can be and still have all its parts."""
+    return ModelConfig(features=8, vectors=4, amplitudes=4, radial_functions=4, proton_rounds=1)
+
+
+@pytest.fixture(scope="session")
+def small_sampling() -> SamplingConfig:
+    """The sampling of every test that trains; equal shapes everywhere compile once."""
+    return SamplingConfig(walkers_per_configuration=32, configurations_per_step=2, sweeps=5, equilibration_sweeps=20)
+
+
+@pytest.fixture(scope="session")
+def make_bcc():
+    """A function (i, twist, split) that makes a reproducible, slightly disordered BCC record with N = 2."""
+
+    def make(i: int, twist=(0.0, 0.0, 0.0), split: str = "train", **labels) -> Record:
+        rng = np.random.default_rng(i)
+        edge = 2.6 + 0.1 * i
+        protons = edge * np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]) + rng.normal(scale=0.05, size=(2, 3))
+        return Record(
+            configuration=make_configuration(edge * np.eye(3), protons, twist),
+            identifier=f"bcc-{i}",
+            phase="bcc",
+            split=split,
+            **labels,
+        )
+
+    return make

@@ -91,20 +91,14 @@ def _parser() -> argparse.ArgumentParser:
 
     load = command("import", _import, "turn files into one data set; energies eV to Ha, lengths Å to bohr")
     load.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files or data set folders")
-    load.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="new folder for the data set"
-    )
+    load.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new folder for the data set")
     load.add_argument("--skip-bad", action="store_true", help="leave bad frames out, and list and count them")
     load.add_argument("--note", default="", metavar="TEXT", help="source and licence, kept in the manifest")
 
-    verify = command(
-        "verify", _verify, "check every file of a data set against its digests; exit code 1 if damaged"
-    )
+    verify = command("verify", _verify, "check every file of a data set against its digests; exit code 1 if damaged")
     verify.add_argument("folder", type=Path, metavar="FOLDER", help="data set folder")
 
-    plot = command(
-        "plot", _plot, "draw densities, g(r) (bohr), nearest neighbours and energies (Ha per atom)"
-    )
+    plot = command("plot", _plot, "draw densities, g(r) (bohr), nearest neighbours and energies (Ha per atom)")
     plot.add_argument("path", type=Path, metavar="PATH", help="file or data set folder")
     plot.add_argument("--output", type=Path, required=True, metavar="PNG", help="picture to write")
     return parser
@@ -162,9 +156,7 @@ def _info(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     skipped: list[str] = []
-    dataset = write_dataset(
-        options.output, _imported(options.files, options.skip_bad, skipped), note=options.note
-    )
+    dataset = write_dataset(options.output, _imported(options.files, options.skip_bad, skipped), note=options.note)
     for message in skipped:
         print(f"fnqs-data: skipped: {message}", file=sys.stderr)
     if skipped:

@@ -22,9 +22,7 @@ SAMPLED = 150
 """Configurations of each phase that enter g(r)."""
 
 
-def pair_distribution(
-    configurations: Sequence[Configuration], edges: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def pair_distribution(configurations: Sequence[Configuration], edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Proton-proton g(r), all periodic images included, and nearest-neighbour distances.
 
     Args:

@@ -117,9 +117,7 @@ class Dataset:
         """Identifier of every record."""
         return [name.decode() for name in self._index["identifier"].tolist()]
 
-    def where(
-        self, *, split: str | None = None, phase: str | None = None, number: int | None = None
-    ) -> np.ndarray:
+    def where(self, *, split: str | None = None, phase: str | None = None, number: int | None = None) -> np.ndarray:
         """Positions (int64) of the records of a split, phase and N; None selects all."""
         chosen = np.ones(len(self), dtype=bool)
         if split is not None:
@@ -141,9 +139,7 @@ class Dataset:
             with np.load(path, allow_pickle=False) as columns:
                 return {name: columns[name] for name in columns.files}
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{path}: the index cannot be read ({error}); build the data set again"
-            ) from error
+            raise InputError(f"{path}: the index cannot be read ({error}); build the data set again") from error
 
     def _read_shard(self, shard: int, places: list[int]) -> list[bytes]:
         path = self.folder / self.manifest.shards[shard].name
@@ -154,8 +150,7 @@ class Dataset:
             return self._readers[shard].read(places)
         except (RuntimeError, IndexError, ValueError) as error:
             raise InputError(
-                f"{path}: the shard is missing or damaged ({error}); "
-                "run fnqs-data verify, then build it again"
+                f"{path}: the shard is missing or damaged ({error}); run fnqs-data verify, then build it again"
             ) from error
 
 
@@ -210,9 +205,7 @@ def open_dataset(folder: str | os.PathLike) -> Dataset:
     except FileNotFoundError as error:
         raise InputError(f"{folder} is not a data set folder: it holds no {MANIFEST}") from error
     except (msgspec.DecodeError, OSError) as error:
-        raise InputError(
-            f"{path}: the manifest cannot be read ({error}); build the data set again"
-        ) from error
+        raise InputError(f"{path}: the manifest cannot be read ({error}); build the data set again") from error
     if manifest.schema != SCHEMA_VERSION:
         raise InputError(
             f"{path}: schema {manifest.schema}, this program reads {SCHEMA_VERSION}; build the data set again"
@@ -237,15 +230,11 @@ def verify_dataset(folder: str | os.PathLike) -> list[str]:
             findings.append(f"{shard.name}: missing")
             continue
         if file_digest(path) != shard.blake2b:
-            findings.append(
-                f"{shard.name}: its bytes differ from those written (flipped, truncated or replaced)"
-            )
+            findings.append(f"{shard.name}: its bytes differ from those written (flipped, truncated or replaced)")
             continue
         reader = ArrayRecordReader(str(path))
         if reader.num_records() != shard.records:
-            findings.append(
-                f"{shard.name}: {reader.num_records()} records, the manifest says {shard.records}"
-            )
+            findings.append(f"{shard.name}: {reader.num_records()} records, the manifest says {shard.records}")
         for start in range(0, reader.num_records(), 4096):
             for data in reader.read(start, min(start + 4096, reader.num_records())):
                 content.update(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import shutil
 import sys
 from importlib.metadata import version
@@ -46,15 +47,14 @@ def _add_energies(commands) -> None:
     parser = commands.add_parser(
         "energies",
         help="energies of the configurations in a file, without any training on them",
-        description="Sample every configuration with the parameters as they are (zero-shot for one that was not\n"
-        "trained on) and print configuration, N, r_s, phase, twist, E/N, error bar, variance/N, acceptance.\n\n"
+        description="Sample every configuration with the parameters as they are (zero-shot for one that was\n"
+        "not trained on) and print configuration, N, r_s, phase, twist, E/N, error bar, variance/N and\n"
+        "acceptance.\n\n"
         "  fnqs-evaluate energies runs/quickstart --configurations my.extxyz --frames 0:5",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="run folder, or a step in it")
     add_configuration_options(parser)
-    parser.add_argument(
-        "--walkers", type=positive_int, default=128, help="walkers of each configuration (default 128)"
-    )
+    parser.add_argument("--walkers", type=positive_int, default=128, help="walkers of each configuration (default 128)")
     parser.add_argument(
         "--error",
         type=positive_float,
@@ -68,7 +68,10 @@ def _add_energies(commands) -> None:
         help="local energies of every walker after which it stops in any case (default 512, in groups of 16)",
     )
     parser.add_argument(
-        "--equilibration", type=positive_int, default=200, help="all-electron moves before anything counts (200)"
+        "--equilibration",
+        type=positive_int,
+        default=200,
+        help="all-electron moves before anything counts (default 200)",
     )
     parser.add_argument("--seed", type=nonnegative_int, default=0, help="of walkers and moves (default 0)")
     parser.add_argument(
@@ -93,11 +96,13 @@ def _energies(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     results = evaluate_records(
-        WaveFunction(config.model), params, records, settings, announce=lambda text: print(text, file=sys.stderr)
+        WaveFunction(config.model),
+        params,
+        records,
+        settings,
+        announce=lambda text: print(text, file=sys.stderr),
     )
-    results = [
-        dataclasses.replace(result, flags=result.flags + _worth(result, config)) for result in results
-    ]
+    results = [dataclasses.replace(result, flags=result.flags + _worth(result, config)) for result in results]
     print_table(results, title=f"{options.checkpoint}, step {checkpoint.step}: zero-shot energies")
     output = options.output or checkpoint.run_folder / f"energies-{options.configurations.stem}.json"
     write_json(output, results, _provenance(checkpoint, config, settings, str(options.configurations)))
@@ -110,18 +115,18 @@ def _worth(result: EnergyResult, config: RunConfig) -> list[str]:
     flags = []
     if result.number > 2 * config.transfer.number:
         flags.append(
-            f"N = {result.number} is far beyond the N <= {config.transfer.number} of the training: take E/N as an "
-            f"upper bound without claim to accuracy"
+            f"N = {result.number} is far beyond the N <= {config.transfer.number} of the training: take E/N "
+            f"as an upper bound without claim to accuracy"
         )
     if result.variance_per_atom > 0.1:
         flags.append(
             f"variance/N {result.variance_per_atom:.2g} Ha² is large: the energy lies far above the ground state"
         )
-    if result.label_energy_per_atom is not None:
+    if result.label_energy_per_atom is not None and math.isfinite(result.energy_per_atom):
         excess = 1e3 * (result.energy_per_atom - result.label_energy_per_atom)
         flags.append(
-            f"{excess:+.1f} ± {1e3 * result.error_per_atom:.1f} mHa per atom from its label (mind the conventions: "
-            f"twist average and finite-size corrections of the label)"
+            f"{excess:+.1f} ± {1e3 * result.error_per_atom:.1f} mHa per atom from its label (mind the "
+            f"conventions: twist average and finite-size corrections of the label)"
         )
     return flags
 
@@ -130,9 +135,9 @@ def _add_transfer(commands) -> None:
     parser = commands.add_parser(
         "transfer",
         help="zero-shot on the held-out density and phase; fine-tuned against from scratch",
-        description="Evaluate a run on configurations it never saw (a held-out density and a held-out phase), then\n"
-        "fine-tune on one of them and train on it from scratch with as many steps. Prints both tables and writes\n"
-        "RUN/transfer/: results.json, transfer.png (training curves), training.png and the two short runs.\n"
+        description="Evaluate a run on configurations it never saw (a held-out density and a held-out phase),\n"
+        "then fine-tune on one of them and train on it from scratch with as many steps. Prints tables and\n"
+        "writes RUN/transfer/: results.json, transfer.png (training curves), training.png, both runs.\n"
         "How much is done stands under [transfer] in the run's config.",
     )
     parser.add_argument("checkpoint", metavar="RUN", type=Path, help="run folder, or a step in it")
@@ -191,11 +196,13 @@ def _transfer(options: argparse.Namespace) -> int:
         for name, result in three.items()
     }
     record = held_out[DENSITY_SPLIT][middle]
-    title = f"{record.identifier}: N = {record.number}, r_s = {record.density_parameter:.3f} bohr, never trained on"
+    title = f"{record.identifier}: N = {record.number}, r_s = {record.density_parameter:.3f} bohr, held out"
     plot_transfer(comparison.curves, points, folder / "transfer.png", title=title)
     plot_training(read_metrics(checkpoint.run_folder), folder / "training.png", title=config.name)
     write_json(
-        folder / "results.json", results + named, _provenance(checkpoint, config, settings, str(dataset.folder.name))
+        folder / "results.json",
+        results + named,
+        _provenance(checkpoint, config, settings, dataset.folder.name),
     )
     print(f"written: {folder}/results.json, transfer.png, training.png")
     return 0
@@ -213,4 +220,3 @@ def _provenance(
         "versions": {name: version(name) for name in ("fnqs", "jax", "numpy")},
         "spin": "unpolarised; the same twist for both spins",
     }
-

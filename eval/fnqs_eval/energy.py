@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.errors import InputError
 from fnqs.local_energy import local_energies
-from fnqs.sampling import adapt_widths, metropolis
+from fnqs.sampling import metropolis
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.record import Record
-from fnqs_eval.statistics import reblocked_error, v_score
+from fnqs_eval.statistics import Estimate, reblocked_error, v_score
 from fnqs_eval.table import EnergyResult
 from fnqs_train.config import SamplingConfig
 from fnqs_train.loop import walkers_at_once
@@ -104,9 +103,7 @@ class _Sampler:
             target_acceptance=settings.target_acceptance,
         )
         self.equilibrate = make_equilibration(wavefunction, sampling)
-        self.measure = jax.jit(
-            partial(_measure, wavefunction, settings.sweeps_between, walkers_at_once(number))
-        )
+        self.measure = _make_measure(wavefunction, settings.sweeps_between, walkers_at_once(number))
 
     def run(self, params: dict, records: Sequence[Record], twisted: bool, steps: int | None) -> list[EnergyResult]:
         """Sample K records of one N until every error bar is short enough."""
@@ -128,13 +125,13 @@ class _Sampler:
             series.append(np.asarray(energies))
             accepted.append(np.asarray(acceptance))
             joined = np.concatenate(series)  # (T, K, n)
-            estimates = [reblocked_error(_finite(joined[:, k]).real / number) for k in range(count)]
-            if all(e.error <= settings.target_error and e.converged for e in estimates):
+            estimates = [_estimate(np.real(_finite(joined[:, k])) / number) for k in range(count)]
+            if all(e.converged and not e.error > settings.target_error for e in estimates):
                 break
         results = []
         for k, (record, estimate) in enumerate(zip(records, estimates, strict=True)):
             energies = _finite(joined[:, k])
-            variance = float(np.var(energies))
+            variance = float(np.var(energies)) if energies.size else math.nan
             acceptance = float(np.mean([a[k] for a in accepted]))
             results.append(
                 EnergyResult(
@@ -156,6 +153,12 @@ class _Sampler:
         return results
 
 
+@cache
+def _make_measure(wavefunction: WaveFunction, sweeps: int, chunk: int) -> Callable:
+    """Compile measure(params, systems, walkers, widths, key), see `_measure`."""
+    return jax.jit(partial(_measure, wavefunction, sweeps, chunk))
+
+
 def _measure(wavefunction: WaveFunction, sweeps: int, chunk: int, params, systems, walkers, widths, key):
     """Take MEASUREMENTS local energies: walkers, energies (MEASUREMENTS, K, n) in Ha, acceptance (K,)."""
     contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
@@ -171,15 +174,17 @@ def _measure(wavefunction: WaveFunction, sweeps: int, chunk: int, params, system
 
 def _finite(energies: np.ndarray) -> np.ndarray:
     """Drop walkers (columns) that ever had a non-finite local energy."""
-    sound = np.all(np.isfinite(energies), axis=0)
-    if not sound.any():
-        raise InputError(
-            "every walker of a configuration had a non-finite local energy; the checkpoint is not usable for it"
-        )
-    return energies[:, sound]
+    return energies[:, np.all(np.isfinite(energies), axis=0)]
 
 
-def _flags(energies: np.ndarray, estimate, settings: EvaluationSettings, acceptance: float) -> list[str]:
+def _estimate(series: np.ndarray) -> Estimate:
+    """Mean and error of a series; NaN where no walker is left, as more sampling would not help."""
+    if series.size:
+        return reblocked_error(series)
+    return Estimate(math.nan, math.nan, math.nan, math.nan, 0.0, 1, converged=True)
+
+
+def _flags(energies: np.ndarray, estimate: Estimate, settings: EvaluationSettings, acceptance: float) -> list[str]:
     flags = []
     lost = int(np.sum(~np.all(np.isfinite(energies), axis=0)))
     if lost:

@@ -98,9 +98,7 @@ def plot_transfer(
         axis.plot(steps, energies, color=colour, linewidth=1.2, label=name)
         if errors is not None:
             errors = np.asarray(errors, dtype=np.float64)
-            axis.fill_between(
-                steps, energies - errors, energies + errors, color=colour, alpha=0.18, linewidth=0
-            )
+            axis.fill_between(steps, energies - errors, energies + errors, color=colour, alpha=0.18, linewidth=0)
         everything.append(energies)
     spare = iter([colour for colour in COLOURS if colour not in colours.values()] + ["black"] * len(points))
     markers = iter("osD^v<>p" * len(points))
@@ -108,9 +106,7 @@ def plot_transfer(
         owner = next((curve for curve in colours if name.startswith(curve)), None)
         colour = colours[owner] if owner else next(spare)
         style = {"fmt": next(markers), "color": colour, "markersize": 7, "markeredgecolor": "white"}
-        axis.errorbar(
-            [step], [energy], yerr=[error], capsize=4, zorder=3, label=f"{name} (evaluated)", **style
-        )
+        axis.errorbar([step], [energy], yerr=[error], capsize=4, zorder=3, label=f"{name} (evaluated)", **style)
     if reference is not None:
         axis.axhline(reference[1], color="black", linewidth=1, linestyle="--", label=reference[0])
         everything.append(np.array([reference[1]]))

@@ -52,9 +52,7 @@ def reblocked_error(series: np.ndarray) -> Estimate:
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2 or values.size < 2 or np.iscomplexobj(values) or not np.all(np.isfinite(values)):
-        raise ValueError(
-            f"a series of shape {values.shape} must be (T, walkers) real finite samples, two or more"
-        )
+        raise ValueError(f"a series of shape {values.shape} must be (T, walkers) real finite samples, two or more")
     values = values.astype(np.float64)
     samples = values.size
     mean = float(np.mean(values))

@@ -82,9 +82,7 @@ def print_table(results: Sequence[EnergyResult], *, title: str = "", stream: Tex
     ]
     rows = [[text(result) for _, text, _ in columns] for result in results]
     used = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
-    table = Table(
-        title=title or None, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table(title=title or None, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
     for i in used:
         name, _, right = columns[i]
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
@@ -140,6 +138,5 @@ def _optional(value: float | None, form: str) -> str | None:
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
     return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in values.items()
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
     }

@@ -1,4 +1,4 @@
-"""Transfer: zero-shot energies on held-out density and phase, and fine-tuning against starting from scratch."""
+"""Transfer: zero-shot energies of what was held out, and fine-tuning against starting from scratch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fnqs_data.store import Dataset, write_dataset
 from fnqs_eval.energy import EvaluationSettings, evaluate_records
 from fnqs_eval.table import EnergyResult
 from fnqs_train.commands import finetune_config
-from fnqs_train.config import RunConfig, save_config
+from fnqs_train.config import RunConfig
 from fnqs_train.loop import train
 from fnqs_train.record import read_metrics
 
@@ -48,7 +48,7 @@ class Comparison:
 
 
 def held_out_records(dataset: Dataset, split: str, number: int, count: int) -> list[Record]:
-    """Choose records of a split with N protons, spread over their densities; of those with the largest N if none.
+    """Choose records of a split with N protons (its largest N if there are none), spread over densities.
 
     Raises:
         InputError: the data set holds nothing out under this name.
@@ -56,8 +56,8 @@ def held_out_records(dataset: Dataset, split: str, number: int, count: int) -> l
     chosen = dataset.where(split=split)
     if not len(chosen):
         raise InputError(
-            f"{dataset.folder}: nothing is held out as {split!r}; name densities and phases under [held_out] in "
-            f"the recipe and train again"
+            f"{dataset.folder}: nothing is held out as {split!r}; name densities and phases under [held_out] "
+            f"in the recipe and train again"
         )
     numbers = dataset.numbers[chosen]
     wanted = number if np.any(numbers == number) else int(numbers.max())
@@ -100,7 +100,6 @@ def compare(
             together=1,
         )
         short = replace(short, log=replace(short.log, wandb="disabled"))
-        save_config(short, run_folder)
         announce(f"{name}: {short.steps} steps on {record.identifier}")
         trained = train(short, run_folder, dataset, params=start, parent="" if start is None else config.name)
         (evaluated[name],) = evaluate_records(
@@ -116,8 +115,8 @@ def summary(comparison: Comparison) -> str:
     scratch, scratch_error = (1e3 * x for x in comparison.from_scratch_excess)
     verdict = "less" if zero < scratch else "not less"
     return (
-        f"Above the fine-tuned energy, per atom: zero-shot {zero:.2f} ± {zero_error:.2f} mHa, from scratch after "
-        f"{comparison.from_scratch.steps} steps {scratch:.2f} ± {scratch_error:.2f} mHa. "
+        f"Above the fine-tuned energy, per atom: zero-shot {zero:.2f} ± {zero_error:.2f} mHa, from scratch "
+        f"after {comparison.from_scratch.steps} steps {scratch:.2f} ± {scratch_error:.2f} mHa. "
         f"Without a single step the foundation model is {verdict} far off than those steps from scratch."
     )
 

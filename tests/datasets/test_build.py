@@ -147,18 +147,14 @@ def test_a_family_that_cannot_be_drawn_is_an_input_error(tmp_path):
 @pytest.fixture
 def small(tmp_path):
     path = tmp_path / "small.toml"
-    path.write_text(
-        'name = "small"\n[[family]]\nphase = "sc"\nnumber = [2]\ndensity = [1.2, 2.0]\ncount = 5\n'
-    )
+    path.write_text('name = "small"\n[[family]]\nphase = "sc"\nnumber = [2]\ndensity = [1.2, 2.0]\ncount = 5\n')
     return path
 
 
 def test_the_cache_builds_once(small, tmp_path, monkeypatch):
     builds = []
     original = build.build_recipe
-    monkeypatch.setattr(
-        build, "build_recipe", lambda *a, **k: builds.append(1) or original(*a, progress=False)
-    )
+    monkeypatch.setattr(build, "build_recipe", lambda *a, **k: builds.append(1) or original(*a, progress=False))
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: cached_dataset(small, tmp_path / "cache"), range(4)))
     assert len(builds) == 1

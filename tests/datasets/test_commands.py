@@ -68,9 +68,7 @@ def test_info_lists_every_frame(tmp_path, make_atoms, capsys):
     write(path, [make_atoms(8, energy=-0.5 * 8 * units.Hartree), make_atoms(4, energy=-units.Hartree)])
     assert main(["info", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(
-        "1.2407" in line and "-0.500000" in line and " 8 " in line for line in lines
-    )  # r_s = 4/(32π/3)^⅓
+    assert any("1.2407" in line and "-0.500000" in line and " 8 " in line for line in lines)  # r_s = 4/(32π/3)^⅓
     assert any("1.5632" in line and "-0.250000" in line and " 4 " in line for line in lines)
     assert "2 frames, N 4 to 8" in lines[-1]
 
@@ -81,9 +79,7 @@ def test_import_refuses_or_skips_bad_frames(tmp_path, frames, capsys):
     assert "He" in message
     assert "--skip-bad" in message
     assert sorted(p.name for p in tmp_path.iterdir()) == ["frames.extxyz"]
-    assert (
-        main(["import", str(frames), "--output", str(tmp_path / "set"), "--skip-bad", "--note", "CC0"]) == 0
-    )
+    assert main(["import", str(frames), "--output", str(tmp_path / "set"), "--skip-bad", "--note", "CC0"]) == 0
     error = capsys.readouterr().err
     assert "frame 1" in error
     assert "1 bad frames were skipped" in error

@@ -36,9 +36,7 @@ def test_the_tetragonal_crystals_differ_in_shape_only():
 
 def test_repeats_give_the_conventional_supercell():
     ((cell, sites),) = lattice("bcc", 16, (2, 2, 2))
-    np.testing.assert_allclose(
-        cell, 16 ** (1 / 3) * np.eye(3), atol=1e-14
-    )  # one rounding of a length near 2.5
+    np.testing.assert_allclose(cell, 16 ** (1 / 3) * np.eye(3), atol=1e-14)  # one rounding of a length near 2.5
     assert len(sites) == 16
 
 

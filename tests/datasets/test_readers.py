@@ -12,9 +12,7 @@ from fnqs_data.readers import iterate_records, read_records
 from fnqs_data.store import write_dataset
 
 SHARED = os.environ.get("FNQS_SHARED_DATA")
-needs_shared = pytest.mark.skipif(
-    not SHARED, reason="FNQS_SHARED_DATA does not name the folder of real files"
-)
+needs_shared = pytest.mark.skipif(not SHARED, reason="FNQS_SHARED_DATA does not name the folder of real files")
 
 # Text formats keep 8 decimals of Å or eV; energies are printed in full.
 POSITION_TOLERANCE = 2e-8
@@ -23,18 +21,14 @@ POSITION_TOLERANCE = 2e-8
 def test_extxyz_units_labels_and_provenance(tmp_path, make_atoms):
     path = tmp_path / "two@3.extxyz"
     first, second = make_atoms(4), make_atoms(8, energy=-100.0)
-    second.info.update(
-        twist=[0.25, 0.0, 0.5], phase="liquid", temperature=1200, pressure=150, energy_error=0.5
-    )
+    second.info.update(twist=[0.25, 0.0, 0.5], phase="liquid", temperature=1200, pressure=150, energy_error=0.5)
     second.info.update(fsc_dv_ev=1.0, fsc_dt_ev=2.0)
     write(path, [first, second], format="extxyz")
     one, two = read_records(path)
     assert [one.identifier, two.identifier] == ["two@3.extxyz#0", "two@3.extxyz#1"]
     assert (one.number, two.number) == (4, 8)
     np.testing.assert_allclose(one.configuration.cell, 4.0 * np.eye(3), atol=POSITION_TOLERANCE)
-    np.testing.assert_allclose(
-        one.configuration.protons, first.positions / units.Bohr, atol=2 * POSITION_TOLERANCE
-    )
+    np.testing.assert_allclose(one.configuration.protons, first.positions / units.Bohr, atol=2 * POSITION_TOLERANCE)
     # The printed energy has 16 digits, so only conversion rounding is left.
     assert two.energy == pytest.approx(-100.0 / units.Hartree, abs=1e-12)
     assert two.energy_error == pytest.approx(0.5 / units.Hartree, abs=1e-12)
@@ -74,9 +68,7 @@ def test_a_data_set_folder_reads_back(tmp_path, records):
 
 def test_qmc_hamm_layout(tmp_path, make_atoms):
     atoms = make_atoms(8)
-    atoms.info.update(
-        phase="liquid", temperature=2000, pressure=150, method="NPT", fsc_dv_ev=6.5, fsc_dt_ev=4.6
-    )
+    atoms.info.update(phase="liquid", temperature=2000, pressure=150, method="NPT", fsc_dv_ev=6.5, fsc_dt_ev=4.6)
     write(tmp_path / "text.xyz", atoms, format="extxyz")
     with h5py.File(tmp_path / "one.hdf5", "w") as file:
         file["xyz_data"] = (tmp_path / "text.xyz").read_text()

@@ -23,9 +23,7 @@ def test_volume_and_reciprocal_vectors():
     assert volumes[0] == pytest.approx(cells[0, 0] @ np.cross(cells[0, 1], cells[0, 2]))
     assert cell_volume(cells[0, [1, 0, 2]]) == pytest.approx(-volumes[0])
     products = cells @ np.swapaxes(reciprocal_vectors(cells), -1, -2)
-    np.testing.assert_allclose(
-        products, np.broadcast_to(2 * np.pi * np.eye(3), (2, 3, 3)), atol=1e-14
-    )  # rounding
+    np.testing.assert_allclose(products, np.broadcast_to(2 * np.pi * np.eye(3), (2, 3, 3)), atol=1e-14)  # rounding
 
 
 @settings(max_examples=20, deadline=None)
@@ -52,9 +50,7 @@ def test_minimum_image_distances_do_not_depend_on_the_basis_of_the_lattice():
 
 
 def test_distance_to_the_own_image_is_the_shortest_lattice_vector():
-    np.testing.assert_allclose(
-        np.diag(minimum_image_distances(np.diag([3.0, 1.0, 2.0]), np.zeros((2, 3)) + 5)), 1.0
-    )
+    np.testing.assert_allclose(np.diag(minimum_image_distances(np.diag([3.0, 1.0, 2.0]), np.zeros((2, 3)) + 5)), 1.0)
 
 
 @settings(max_examples=20, deadline=None)
@@ -86,9 +82,7 @@ def test_smooth_displacement_has_the_metric_of_the_notes():
     phase = 2 * np.pi * displacement @ np.linalg.inv(cell)
     even, odd = 1 - np.cos(phase), np.sin(phase)
     expected = np.sum((np.outer(even, even) + np.outer(odd, odd)) * (cell @ cell.T)) / (4 * np.pi**2)
-    assert float(smooth_displacement(jnp.asarray(cell), jnp.asarray(displacement))[0]) == pytest.approx(
-        expected
-    )
+    assert float(smooth_displacement(jnp.asarray(cell), jnp.asarray(displacement))[0]) == pytest.approx(expected)
 
 
 def test_smooth_displacement_does_not_see_rotations_and_half_vectors_are_no_zeros():

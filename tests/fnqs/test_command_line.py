@@ -55,9 +55,7 @@ def test_a_closed_pipe_is_no_error():
         "import sys; from fnqs.command_line import run_command;"
         "sys.exit(run_command('fnqs-x', lambda: [print('x' * 1000) for _ in range(1000)] and None))"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == b""

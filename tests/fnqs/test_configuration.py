@@ -97,7 +97,5 @@ def test_density_parameter():
     assert float(density_parameter(configuration)) == pytest.approx((3 * 32 / (4 * np.pi)) ** (1 / 3))
     batch = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), configuration)
     np.testing.assert_allclose(density_parameter(batch)[1], 2 * density_parameter(configuration))
-    bcc = make_configuration(
-        np.eye(3) * 1.31 * (8 * np.pi / 3) ** (1 / 3), np.array([[0, 0, 0], [1.0, 1, 1]])
-    )
+    bcc = make_configuration(np.eye(3) * 1.31 * (8 * np.pi / 3) ** (1 / 3), np.array([[0, 0, 0], [1.0, 1, 1]]))
     assert float(density_parameter(bcc)) == pytest.approx(1.31)

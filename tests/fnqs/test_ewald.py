@@ -68,9 +68,7 @@ def brute_force(cell, positions, charges):
     square = np.sum(waves**2, 1)
     waves, square = waves[square > 0], square[square > 0]
     structure = np.exp(1j * waves @ positions.T) @ charges
-    total += (
-        2 * np.pi / volume * np.sum(np.exp(-square / (4 * splitting**2)) / square * np.abs(structure) ** 2)
-    )
+    total += 2 * np.pi / volume * np.sum(np.exp(-square / (4 * splitting**2)) / square * np.abs(structure) ** 2)
     total -= splitting / np.sqrt(np.pi) * charges @ charges
     return total - np.pi / (2 * volume * splitting**2) * charges.sum() ** 2
 
@@ -128,9 +126,7 @@ def test_equals_the_brute_force_sum_in_any_triclinic_cell(seed, skew, radius):
 
 
 @pytest.mark.parametrize("number", [2, 8, 18])
-@pytest.mark.parametrize(
-    "shape", [(0.25, 0.25, 16), (0.25, 0.34, 11.77), (0.25, 0.5, 8), (0.25, 2, 2), (0.5, 0.5, 4)]
-)
+@pytest.mark.parametrize("shape", [(0.25, 0.25, 16), (0.25, 0.34, 11.77), (0.25, 0.5, 8), (0.25, 2, 2), (0.5, 0.5, 4)])
 def test_is_accurate_in_the_thinnest_cells_accepted(number, shape):
     length = (4 * np.pi * number / 3) ** (1 / 3) * 1.4
     generator = np.random.default_rng(number)
@@ -139,9 +135,7 @@ def test_is_accurate_in_the_thinnest_cells_accepted(number, shape):
     protons, electrons = generator.random((2, number, 3)) @ cell
     configuration = make(cell, protons)
     expected = brute_force_energy(configuration, electrons)
-    assert energy(configuration, electrons) == pytest.approx(
-        expected, abs=1e-7 * 2 * number
-    )  # the accuracy asked
+    assert energy(configuration, electrons) == pytest.approx(expected, abs=1e-7 * 2 * number)  # the accuracy asked
 
 
 @pytest.mark.parametrize("number", [4, 8])

@@ -37,10 +37,7 @@ def dense_direction(rows, energies, damping, momentum=0.0, last: Any = 0.0):
     """The same direction from the P x P matrix of parameter space, in float64."""
     rows, energies = np.asarray(rows, np.float64), np.asarray(energies, np.float64)
     matrix = rows.T @ rows + damping * np.eye(rows.shape[1])
-    return (
-        np.linalg.solve(matrix, rows.T @ (energies - momentum * (rows @ (last + np.zeros(10)))))
-        + momentum * last
-    )
+    return np.linalg.solve(matrix, rows.T @ (energies - momentum * (rows @ (last + np.zeros(10))))) + momentum * last
 
 
 def test_equals_the_dense_formula():
@@ -48,9 +45,7 @@ def test_equals_the_dense_formula():
     optimizer = spring(0.1, damping=1e-3, momentum=0.0)
     updates, state = take(optimizer, rows, energies)
     # float64 rounding (1e-16) times the condition number, about 1 / damping
-    np.testing.assert_allclose(
-        flat(updates), -0.1 * dense_direction(rows, energies, 1e-3), rtol=1e-11, atol=1e-13
-    )
+    np.testing.assert_allclose(flat(updates), -0.1 * dense_direction(rows, energies, 1e-3), rtol=1e-11, atol=1e-13)
     assert jax.tree.structure(updates) == jax.tree.structure(PARAMS)
     assert not state.fallback
     exact = np.linalg.cond(np.asarray(rows @ rows.T) + 1e-3 * np.eye(len(rows)))
@@ -166,14 +161,10 @@ def test_jit_and_chain():
 
     params, _ = step(PARAMS, chained.init(PARAMS))
     updates, _ = take(plain, rows, energies)
-    np.testing.assert_allclose(
-        flat(params), 0.5 * flat(updates), rtol=1e-10, atol=1e-12
-    )  # rounding / damping
+    np.testing.assert_allclose(flat(params), 0.5 * flat(updates), rtol=1e-10, atol=1e-12)  # rounding / damping
 
 
-@pytest.mark.parametrize(
-    "settings", [{"damping": 0.0}, {"momentum": 1.0}, {"momentum": -0.1}, {"max_norm": 0.0}]
-)
+@pytest.mark.parametrize("settings", [{"damping": 0.0}, {"momentum": 1.0}, {"momentum": -0.1}, {"max_norm": 0.0}])
 def test_refuses_settings_out_of_range(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         spring(0.1, **settings)

@@ -38,9 +38,7 @@ def make_state(seed=0):
 
 def save(checkpoints, step, energy=-0.5):
     params, optimizer, walkers = make_state(step)
-    assert checkpoints.save(
-        step, params, optimizer, walkers, {"energy_per_atom": energy, "fingerprint": "abc"}
-    )
+    assert checkpoints.save(step, params, optimizer, walkers, {"energy_per_atom": energy, "fingerprint": "abc"})
 
 
 def assert_equal(left, right):

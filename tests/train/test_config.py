@@ -110,9 +110,7 @@ def test_a_missing_recipe_is_only_missed_when_used(config_file):
 def test_saved_config_reloads_identical_and_the_folder_can_be_moved(config_file, tmp_path):
     config = load_config(config_file, ["checkpoint.every_nth_kept=500", "data.cache=/some/where", "seed=7"])
     save_config(config, tmp_path / "run")
-    save_config(
-        load_config(tmp_path / "run"), tmp_path / "run"
-    )  # saving into itself must not lose the recipe
+    save_config(load_config(tmp_path / "run"), tmp_path / "run")  # saving into itself must not lose the recipe
     shutil.move(tmp_path / "run", tmp_path / "elsewhere")
     again = load_config(tmp_path / "elsewhere")
     assert changed_keys(config, again) == []
@@ -126,11 +124,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 numbers = st.integers(-(2**62), 2**62) | st.floats(allow_nan=False)
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from("abc"), numbers | texts | st.booleans() | st.lists(numbers | texts), min_size=1
-    )
-)
+@given(st.dictionaries(st.sampled_from("abc"), numbers | texts | st.booleans() | st.lists(numbers | texts), min_size=1))
 def test_written_toml_reads_back_equal(values):
     import tomllib
 
@@ -145,9 +139,7 @@ def test_every_key_is_explained():
         *(f.default_factory for f in dataclasses.fields(RunConfig) if callable(f.default_factory)),
     ]
     for kind in sections:
-        plain = [
-            f.name for f in dataclasses.fields(kind) if not callable(f.default_factory) and f.name != "data"
-        ]
+        plain = [f.name for f in dataclasses.fields(kind) if not callable(f.default_factory) and f.name != "data"]
         meanings = attribute_meanings(kind)
         for name in plain:
             assert meanings.get(name), f"{kind.__name__}.{name} has no meaning in its docstring"

@@ -211,9 +211,7 @@ def resolve_checkpoint(path: str | os.PathLike) -> CheckpointPath:
     run_folder = path.parent if path.resolve().name == FOLDER_NAME else path
     chosen = _latest_sound(run_folder.resolve())
     if chosen is None:
-        raise InputError(
-            f"{path}: no checkpoint here; give the folder of a run that saved one, or a step in it"
-        )
+        raise InputError(f"{path}: no checkpoint here; give the folder of a run that saved one, or a step in it")
     return chosen
 
 
@@ -257,34 +255,30 @@ def find_damage(checkpoint: CheckpointPath) -> list[str]:
     return (
         [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
         + [f"{name} does not belong to it" for name in sorted(found.keys() - expected.keys())]
-        + [
-            f"{name} has changed"
-            for name in sorted(expected)
-            if found.get(name, expected[name]) != expected[name]
-        ]
+        + [f"{name} has changed" for name in sorted(expected) if found.get(name, expected[name]) != expected[name]]
     )
 
 
 def _latest_sound(run_folder: Path) -> CheckpointPath | None:
-    steps = _steps(run_folder)
-    for step in reversed(steps):
+    damaged: list[str] = []
+    for step in reversed(_steps(run_folder)):
         candidate = CheckpointPath(run_folder, step)
         faults = find_damage(candidate)
         if not faults:
+            for sentence in damaged:
+                warnings.warn(sentence, stacklevel=3)
             return candidate
-        warnings.warn(f"checkpoint {step} is damaged and not used: {faults[0]}", stacklevel=3)
-    if steps:
-        raise InputError(f"{run_folder}: every checkpoint is damaged; start the run again under another name")
+        damaged.append(f"checkpoint {step} is damaged and not used: {faults[0]}")
+    if damaged:
+        raise InputError(
+            f"{run_folder}: every checkpoint is damaged ({damaged[0]}); start the run again under another name"
+        )
     return None
 
 
 def _steps(run_folder: Path) -> list[int]:
     folder = run_folder / FOLDER_NAME
-    return (
-        sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
-        if folder.is_dir()
-        else []
-    )
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.is_dir() else []
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -342,9 +336,7 @@ def _restore_like(checkpoint: CheckpointPath, item: str, template: Any) -> Any:
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
         arguments = ocp.args.PyTreeRestore(item=template, restore_args=as_numpy)
         restored = reader.restore(checkpoint.folder / item, args=arguments)
-    return jax.tree.map(
-        lambda old, new: new if isinstance(old, np.ndarray) else jnp.asarray(new), template, restored
-    )
+    return jax.tree.map(lambda old, new: new if isinstance(old, np.ndarray) else jnp.asarray(new), template, restored)
 
 
 def _metadata(reader: ocp.Checkpointer, checkpoint: CheckpointPath, item: str) -> Any:

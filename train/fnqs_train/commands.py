@@ -28,7 +28,6 @@ from fnqs_train.config import (
     describe_config,
     load_config,
     recipe_path,
-    save_config,
 )
 from fnqs_train.loop import train
 from fnqs_train.record import METRICS_NAME
@@ -55,7 +54,7 @@ def _train(arguments: list[str] | None) -> int:
         "  fnqs-train configs/quickstart.toml --set steps=500 optimizer.damping=1e-2\n"
         "  fnqs-train configs/quickstart.toml --resume\n\n"
         "Writes a run folder: config.toml and recipe.toml (what was run), metrics.jsonl (energies in Ha per\n"
-        "atom, variances in Ha^2 per atom, seconds), checkpoints/<step>. Data sets are built when first needed.",
+        "atom, variances in Ha^2 per atom, seconds), checkpoints/<step>. Data sets are built when needed.",
         epilog=describe_config(),
     )
     parser.add_argument("config", metavar="CONFIG", help="TOML file of the run; its keys are listed below")
@@ -69,7 +68,10 @@ def _train(arguments: list[str] | None) -> int:
         help="replace values of the config",
     )
     parser.add_argument(
-        "--output", metavar="FOLDER", type=Path, help="run folder; runs/<name> in the current folder if not given"
+        "--output",
+        metavar="FOLDER",
+        type=Path,
+        help="run folder; runs/<name> in the current folder if not given",
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the latest checkpoint of the run folder")
@@ -94,8 +96,8 @@ def _train(arguments: list[str] | None) -> int:
         _refuse_changes(load_config(run_folder), config, run_folder)
     dataset = load_dataset(config)
     chosen = len(dataset.where(split=config.data.split))
-    print(f"{chosen} configurations of {dataset.folder} to train on, {config.steps} steps; run folder {run_folder}")
-    save_config(config, run_folder)
+    print(f"{chosen} configurations of {dataset.folder} to train on, {config.steps} steps")
+    print(f"run folder {run_folder}")
     train(config, run_folder, dataset, resume=options.resume)
     print(f"done: {run_folder}; next: fnqs-evaluate transfer {run_folder}")
     return 0
@@ -112,14 +114,17 @@ def _finetune(arguments: list[str] | None) -> int:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="run folder, or a step in it")
     add_configuration_options(parser)
     parser.add_argument("--steps", type=positive_int, default=100, help="optimisation steps (default 100)")
+    parser.add_argument("--walkers", type=positive_int, default=128, help="walkers of each configuration (default 128)")
     parser.add_argument(
-        "--walkers", type=positive_int, default=128, help="walkers of each configuration (default 128)"
+        "--together",
+        type=positive_int,
+        default=4,
+        help="configurations that meet in a step, at most (default 4)",
     )
     parser.add_argument(
-        "--together", type=positive_int, default=4, help="configurations that meet in a step, at most (default 4)"
-    )
-    parser.add_argument(
-        "--learning-rate", type=positive_float, help="natural-gradient step, 1/Ha (default: that of the parent run)"
+        "--learning-rate",
+        type=positive_float,
+        help="natural-gradient step, 1/Ha (default: that of the parent run)",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", type=Path, help="run folder (default runs/finetune-<name of the file>)"
@@ -143,10 +148,11 @@ def _finetune(arguments: list[str] | None) -> int:
         together=options.together,
         learning_rate=options.learning_rate,
     )
-    save_config(config, run_folder)
-    print(f"{len(records)} configurations, {config.steps} steps from step {checkpoint.step} of {options.checkpoint}")
-    train(config, run_folder, dataset, params=params, parent=f"{checkpoint.run_folder.name} step {checkpoint.step}")
-    print(f"done: {run_folder}; next: fnqs-evaluate energies {run_folder} --configurations {options.configurations}")
+    origin = f"{checkpoint.run_folder.name} step {checkpoint.step}"
+    print(f"{len(records)} configurations, {config.steps} steps from {origin}")
+    train(config, run_folder, dataset, params=params, parent=origin)
+    print(f"done: {run_folder}")
+    print(f"next: fnqs-evaluate energies {run_folder} --configurations {options.configurations}")
     return 0
 
 
@@ -160,7 +166,7 @@ def finetune_config(
     together: int,
     learning_rate: float | None = None,
 ) -> RunConfig:
-    """Settings of a short training with the model of `parent`."""
+    """Set up a short training with the model of `parent`."""
     rate = learning_rate or parent.optimizer.learning_rate
     return dataclasses.replace(
         parent,
@@ -183,7 +189,8 @@ def add_configuration_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         required=True,
-        help="anything ASE reads with a cell (extxyz, POSCAR, .traj ...; angstrom), QMC-HAMM HDF5, or a data set folder",
+        help="anything ASE reads with a cell (extxyz, POSCAR, .traj ...; angstrom), QMC-HAMM HDF5, "
+        "or a data set folder",
     )
     parser.add_argument(
         "--frames",
@@ -247,7 +254,7 @@ def params_template(config: RunConfig) -> dict:
 
 
 def _steps_done(run_folder: Path) -> int | None:
-    """Steps of the latest checkpoint of a run folder, 0 if it has only begun, None if there is no run."""
+    """Return the steps of a folder's latest checkpoint, 0 if the run only began, None if there is none."""
     if not (run_folder / METRICS_NAME).exists() and not (run_folder / CONFIG_NAME).exists():
         return None
     folder = run_folder / FOLDER_NAME
@@ -264,7 +271,7 @@ def _delete_run(run_folder: Path) -> None:
 
 
 def _refuse_changes(old: RunConfig, new: RunConfig, run_folder: Path) -> None:
-    """A resumed run may only get longer, or change how it is logged and saved."""
+    """Let a resumed run only get longer, or change how it is logged and saved."""
     free = ("steps", "log.", "checkpoint.", "transfer.", "data.cache", "name")
     changes = [change for change in changed_keys(old, new) if not change.startswith(free)]
     if changes:

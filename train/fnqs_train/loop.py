@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnqs.errors import InputError
@@ -17,7 +18,7 @@ from fnqs.wavefunction import WaveFunction
 from fnqs_data.store import Dataset
 from fnqs_data.stream import ConfigurationStream
 from fnqs_train.checkpoint import Checkpoints
-from fnqs_train.config import RunConfig
+from fnqs_train.config import RunConfig, save_config
 from fnqs_train.preparation import PreparedBatches
 from fnqs_train.progress import TrainingProgress
 from fnqs_train.record import MetricsRecord
@@ -41,7 +42,7 @@ def train(
 
     Args:
         config: of the run.
-        run_folder: for checkpoints and metrics.jsonl; made if missing.
+        run_folder: for config.toml, checkpoints and metrics.jsonl; made if missing.
         dataset: opened data set.
         resume: go on from the latest checkpoint of the folder.
         params: start from these instead of drawing new ones (fine-tuning).
@@ -51,7 +52,8 @@ def train(
         the final parameters.
 
     Raises:
-        InputError: an empty split, a checkpoint of another model or other data, or numbers that stay non-finite.
+        InputError: an empty split, a checkpoint of another model or other data, or numbers that stay
+            non-finite.
     """
     # ---- Data: which configurations, in which order
     indices = dataset.where(split=config.data.split)
@@ -80,8 +82,10 @@ def train(
     ):
         if params is None:
             first_system = jax.tree.map(lambda leaf: leaf[0], prepared.get(0)[1])
-            params = wavefunction.init(jax.random.fold_in(root, 2**31), first_system)
-        learned = Learned(params, optimizer.init(params))
+            params = jax.jit(wavefunction.init)(jax.random.fold_in(root, 2**31), first_system)
+        # A step gives its arguments away: the caller keeps theirs.
+        own: dict = jax.tree.map(jnp.array, params)
+        learned = Learned(own, optimizer.init(own))
         start = 0
 
         # ---- Resume: parameters, optimiser, walkers, step, in that order
@@ -97,10 +101,10 @@ def train(
                 population.restore(restored.walkers)
                 start = restored.step
 
-        def save(step: int, energy: float) -> None:
+        def save(step: int, report: StepReport) -> None:
             meta = {
                 "data_fingerprint": stream.fingerprint,
-                "energy_per_atom": energy,
+                "energy_per_atom": _mean_energy(report),
                 "parent": parent,
                 "visited": population.visited,
                 "configurations": len(indices),
@@ -116,6 +120,7 @@ def train(
             ) as record,
             TrainingProgress(config.steps, first=start) as progress,
         ):
+            save_config(config, run_folder)  # only now is it sure that the folder is this run's
             steps: dict[int, object] = {}
             refused, restored_once = 0, False
             window = _Window()
@@ -125,14 +130,12 @@ def train(
                 began_step = time.monotonic()
                 batch, systems = prepared.get(step)
                 waited = time.monotonic() - began_step
-                key = jax.random.fold_in(root, step)
+                key, equilibration_key = jax.random.split(jax.random.fold_in(root, step))
                 walkers, widths, fresh = population.take(batch.number, batch.indices)
 
                 # ---- New configurations equilibrate before they count, off the gradient path
                 if fresh.any():
-                    walkers, widths, _ = equilibrate(
-                        learned.params, systems, walkers, widths, fresh, jax.random.fold_in(key, 1)
-                    )
+                    walkers, widths, _ = equilibrate(learned.params, systems, walkers, widths, fresh, equilibration_key)
 
                 # ---- Step
                 if batch.number not in steps:
@@ -165,15 +168,15 @@ def train(
                     restored = None if restored_once else checkpoints.restore_latest(*learned)
                     if restored is None:
                         raise InputError(
-                            f"step {step + 1}: the numbers stay non-finite ({', '.join(lost) or 'solve'}); lower "
-                            f"optimizer.learning_rate or raise optimizer.damping, then start again or resume"
+                            f"step {step + 1}: the numbers stay non-finite ({', '.join(lost) or 'solve'}); "
+                            f"lower optimizer.learning_rate or raise optimizer.damping, then start again"
                         )
                     learned = Learned(restored.params, restored.optimizer)
                     refused, restored_once = 0, True
                     progress.message(f"parameters of step {restored.step} restored")
 
                 # ---- Record and checkpoint
-                window.add(report, time.monotonic() - began_step, waited)
+                window.add(report, lost, time.monotonic() - began_step, waited)
                 done = step + 1
                 progress.update(
                     done,
@@ -192,14 +195,13 @@ def train(
                             "update_norm": report.update_norm,
                             "fallback": bool(report.fallback),
                             "visited": population.visited,
-                            "non_finite": lost,
                             "elapsed_seconds": time.monotonic() - began,
                         },
                     )
                     window = _Window()
                 stopping = stop.is_set()
                 if done % config.checkpoint.every_steps == 0 or done == config.steps or stopping:
-                    save(done, float(np.nanmean(report.energy)))
+                    save(done, report)
                 if stopping:
                     progress.message(f"stopped at step {done} as asked; resume with --resume")
                     raise KeyboardInterrupt
@@ -213,13 +215,20 @@ def walkers_at_once(number: int) -> int:
     return max(1, int(2**21 / number**3))
 
 
+def _mean_energy(report: StepReport) -> float | None:
+    """E/N (Ha) over the configurations with finite numbers."""
+    return float(np.mean(report.energy[report.finite])) if report.finite.any() else None
+
+
 class _Window:
     """Averages over the steps since the last line of the record."""
 
     def __init__(self):
         self._rows: list[tuple[float, float, float, float, float]] = []
+        self._lost: list[str] = []
 
-    def add(self, report: StepReport, seconds: float, waited: float) -> None:
+    def add(self, report: StepReport, lost: list[str], seconds: float, waited: float) -> None:
+        self._lost += [name for name in lost if name not in self._lost]
         good = report.finite
         if good.any():
             self._rows.append(
@@ -241,7 +250,7 @@ class _Window:
 
     @property
     def error(self) -> float | None:
-        """Standard error of the mean from the scatter of the steps (which includes that of the configurations)."""
+        """Standard error of the mean from the scatter of the steps, that of the configurations included."""
         if len(self._rows) < 3:
             return None
         return float(np.std([row[0] for row in self._rows], ddof=1) / np.sqrt(len(self._rows)))
@@ -250,7 +259,7 @@ class _Window:
     def variance(self) -> float:
         return self._mean(1)
 
-    def row(self) -> dict[str, float | None]:
+    def row(self) -> dict[str, float | list[str] | None]:
         return {
             "energy_per_atom": self.energy,
             "energy_error": self.error,
@@ -258,6 +267,7 @@ class _Window:
             "acceptance": self._mean(2),
             "seconds_per_step": self._mean(3),
             "data_wait_seconds": self._mean(4),
+            "non_finite": self._lost,
         }
 
 

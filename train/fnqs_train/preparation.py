@@ -1,4 +1,4 @@
-"""Batches ready for a step: the next one is prepared on the host while the device works on the present one."""
+"""Batches ready for a step: the host prepares the next one while the device works on the present one."""
 
 from __future__ import annotations
 

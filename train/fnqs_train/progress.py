@@ -23,9 +23,7 @@ class TrainingProgress:
         stream: where to write; standard output if None.
     """
 
-    def __init__(
-        self, total: int, first: int = 0, *, plain_seconds: float = 10.0, stream: TextIO | None = None
-    ):
+    def __init__(self, total: int, first: int = 0, *, plain_seconds: float = 10.0, stream: TextIO | None = None):
         self.total = total
         self.step = first
         self.plain_seconds = plain_seconds

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from functools import cache, partial
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,7 @@ class StepReport:
     fallback: jax.Array
 
 
+@cache
 def make_optimizer(settings: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
     """Build the optax transformation of a run."""
 
@@ -72,6 +73,7 @@ def make_optimizer(settings: OptimizerConfig) -> optax.GradientTransformationExt
     return spring(schedule, damping=settings.damping, momentum=momentum, max_norm=settings.max_norm)
 
 
+@cache
 def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig) -> Callable:
     """Compile equilibrate(params, systems, walkers, widths, fresh, key) -> walkers, widths, acceptance."""
 
@@ -90,14 +92,13 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig) -> 
             walkers, acceptance = metropolis(wavefunction, params, contexts, walkers, widths, key, ROUND)
             return (walkers, adapt_widths(widths, acceptance, sampling.target_acceptance)), acceptance
 
-        (walkers, widths), acceptance = jax.lax.scan(
-            one_round, (walkers, widths), jax.random.split(move_key, rounds)
-        )
+        (walkers, widths), acceptance = jax.lax.scan(one_round, (walkers, widths), jax.random.split(move_key, rounds))
         return walkers, widths, acceptance[-1]
 
     return equilibrate
 
 
+@cache
 def make_step(
     wavefunction: WaveFunction,
     optimizer: optax.GradientTransformationExtraArgs,
@@ -114,17 +115,13 @@ def make_step(
     def step(learned: Learned, systems: System, walkers, widths, key):
         params, number = learned.params, walkers.shape[2]
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
-        walkers, acceptance = metropolis(
-            wavefunction, params, contexts, walkers, widths, key, sampling.sweeps
-        )
+        walkers, acceptance = metropolis(wavefunction, params, contexts, walkers, widths, key, sampling.sweeps)
         widths = adapt_widths(widths, acceptance, sampling.target_acceptance)
 
         energies = local_energies(wavefunction, params, contexts, systems, walkers, chunk)
         energies = energies.astype(jnp.complex128 if jnp.iscomplexobj(energies) else jnp.float64)
         rows = log_derivatives(wavefunction, params, systems, walkers, chunk)
-        finite = jnp.all(jnp.isfinite(energies), axis=1) & jnp.all(
-            jnp.isfinite(rows), axis=tuple(range(1, rows.ndim))
-        )
+        finite = jnp.all(jnp.isfinite(energies), axis=1) & jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim)))
 
         # A configuration with a non-finite number contributes nothing: zero rows, zero residual.
         keep = finite[:, None]
@@ -134,14 +131,12 @@ def make_step(
 
         flat, unravel = ravel_pytree(params)
         gradient = unravel(2 * (residual.astype(jacobian.dtype) @ jacobian).astype(flat.dtype))
-        updates, state = optimizer.update(
-            gradient, learned.optimizer, params, jacobian=jacobian, residual=residual
-        )
+        updates, state = optimizer.update(gradient, learned.optimizer, params, jacobian=jacobian, residual=residual)
         change, _ = ravel_pytree(updates)
         taken = jnp.all(jnp.isfinite(change)) & jnp.any(finite)
         chosen = jax.tree.map(
             lambda new, old: jnp.where(taken, new, old),
-            Learned(optax.apply_updates(params, updates), state),
+            Learned(cast(dict, optax.apply_updates(params, updates)), state),
             learned,
         )
         report = StepReport(
@@ -159,7 +154,7 @@ def make_step(
 
 
 def _stack_parts(residual: jax.Array, jacobian: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Turn complex residuals (R,) and derivative rows (R, 2, P) into 2R real rows, imaginary parts as extra rows."""
+    """Turn complex residuals (R,) and rows (R, 2, P) into 2R real ones, the imaginary parts as extra rows."""
     if not jnp.iscomplexobj(residual):
         return residual, jacobian
     return (

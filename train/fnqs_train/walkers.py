@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+
+from fnqs.errors import InputError
 
 START_WIDTH = 0.25
 """Step width (bohr) of a configuration never sampled before; adapted at once."""
@@ -42,7 +47,12 @@ class Population:
         return arrays["positions"][rows], arrays["widths"][rows], arrays["visits"][rows] == 0
 
     def put(
-        self, number: int, indices: np.ndarray, positions: np.ndarray, widths: np.ndarray, acceptance: np.ndarray
+        self,
+        number: int,
+        indices: np.ndarray,
+        positions: np.ndarray,
+        widths: np.ndarray,
+        acceptance: np.ndarray,
     ) -> None:
         """Store walkers after a visit."""
         arrays, rows = self._arrays[number], self._row[indices]
@@ -62,12 +72,22 @@ class Population:
         """Number of configurations that have been visited."""
         return sum(int(np.sum(arrays["visits"] > 0)) for arrays in self._arrays.values())
 
-    def state(self) -> dict[str, dict[str, np.ndarray]]:
-        """Everything to save, {"n08": {"positions": ...}}."""
+    def state(self) -> dict[str, Any]:
+        """Everything to save, {"n008": {"positions": ...}}."""
         return {f"n{number:03d}": arrays for number, arrays in self._arrays.items()}
 
-    def restore(self, state: dict[str, dict[str, np.ndarray]]) -> None:
-        """Take over a saved state of the same data and number of walkers."""
-        for number, arrays in self._arrays.items():
-            for name, values in state[f"n{number:03d}"].items():
-                arrays[name][...] = np.asarray(values)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over a saved state.
+
+        Raises:
+            InputError: it is of other data or another number of walkers.
+        """
+        for key, arrays in self.state().items():
+            for name, values in arrays.items():
+                saved = np.asarray(state.get(key, {}).get(name, ()))
+                if saved.shape != values.shape:
+                    raise InputError(
+                        f"the saved walkers are of other data or another number of walkers: {key} {name} is "
+                        f"{list(saved.shape)} there and {list(values.shape)} here; use the run's own config"
+                    )
+                values[...] = saved

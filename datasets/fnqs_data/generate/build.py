@@ -80,9 +80,7 @@ def build_recipe(
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-            followed = bar.track(
-                batches, total=len(blocks), description=f"{recipe.name}, {total} configurations"
-            )
+            followed = bar.track(batches, total=len(blocks), description=f"{recipe.name}, {total} configurations")
             records = (decode_record(data) for batch in followed for data in batch)
             return write_dataset(folder, records, recipe=text, note=recipe.note)
 
@@ -156,9 +154,7 @@ def _draw_block(text: str, block: _Block) -> list[bytes]:
     held_out = HeldOut(tuple(recipe.held_out.density), tuple(recipe.held_out.phases))
     rng = np.random.default_rng([recipe.seed, block.family, block.number, block.stream])
     encoded = []
-    for i, (configuration, temperature) in enumerate(
-        draw_configurations(family, block.number, block.count, rng)
-    ):
+    for i, (configuration, temperature) in enumerate(draw_configurations(family, block.number, block.count, rng)):
         density = float(density_parameter(configuration))
         record = Record(
             configuration=configuration,

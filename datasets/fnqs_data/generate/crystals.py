@@ -58,9 +58,7 @@ def primitive_cell(phase: str) -> Atoms:
 
 
 @lru_cache(maxsize=256)
-def lattice(
-    phase: str, sites: int, repeats: tuple[int, int, int] | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def lattice(phase: str, sites: int, repeats: tuple[int, int, int] | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Supercells of a crystal, one atom per site, at unit volume per site, the most compact first.
 
     Args:
@@ -87,8 +85,7 @@ def lattice(
     index, rest = divmod(sites, len(primitive))
     if rest or index < 1:
         raise InputError(
-            f"no supercell of {phase} holds {sites} sites; its primitive cell has {len(primitive)}: "
-            "choose a multiple"
+            f"no supercell of {phase} holds {sites} sites; its primitive cell has {len(primitive)}: choose a multiple"
         )
     if index > LARGEST_SEARCH:
         raise InputError(f"{phase} with {sites} sites is too large for a search of its cells; give supercell")
@@ -122,12 +119,7 @@ def hermite_forms(index: int) -> list[np.ndarray]:
             if (index // a) % b:
                 continue
             c = index // (a * b)
-            forms += [
-                np.array([[a, 0, 0], [d, b, 0], [e, f, c]])
-                for d in range(a)
-                for e in range(a)
-                for f in range(b)
-            ]
+            forms += [np.array([[a, 0, 0], [d, b, 0], [e, f, c]]) for d in range(a) for e in range(a) for f in range(b)]
     return forms
 
 

@@ -116,9 +116,7 @@ def _atomic_crystal(family: Family, number: int, rng: np.random.Generator) -> tu
     return cell, sites + rng.normal(scale=displacement * density / np.sqrt(3), size=sites.shape)
 
 
-def _molecular_crystal(
-    family: Family, number: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _molecular_crystal(family: Family, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Move centres; ends of ordered molecules librate by as much as their centres move."""
     density, displacement = uniform(family.density, rng), uniform(family.displacement, rng)
     shapes = molecular_lattice(family.phase, number, family.supercell)

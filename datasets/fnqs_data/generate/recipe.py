@@ -90,10 +90,7 @@ _COMMON = {"phase", "count", "rotate", "twist", "closest"}
 _SPREAD = {"number", "weight", "density", "strain"}
 _KEYS_OF_PHASE = {
     **{p: _COMMON | _SPREAD | {"displacement", "supercell"} for p in ATOMIC_CRYSTALS},
-    **{
-        p: _COMMON | _SPREAD | {"displacement", "supercell", "bond", "bond_spread"}
-        for p in MOLECULAR_CRYSTALS
-    },
+    **{p: _COMMON | _SPREAD | {"displacement", "supercell", "bond", "bond_spread"} for p in MOLECULAR_CRYSTALS},
     **{p: _COMMON | _SPREAD | {"temperature"} for p in DISORDERED},
     "molecule": _COMMON | {"bond", "box"},
     "chain": _COMMON | {"number", "spacing", "vacuum", "open"},

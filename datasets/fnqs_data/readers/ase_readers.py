@@ -35,8 +35,7 @@ def iterate_ase(path: Path, frames: slice | None) -> Iterator[Record | InputErro
         form = filetype(name)
     except (UnknownFileTypeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: the format is not recognised ({error}); "
-            "give extxyz, POSCAR, .traj or another ASE format"
+            f"{path}: the format is not recognised ({error}); give extxyz, POSCAR, .traj or another ASE format"
         ) from error
     if form in REFUSED:
         raise InputError(f"{path}: files of format {form} are not read; convert it to extxyz")
@@ -45,9 +44,7 @@ def iterate_ase(path: Path, frames: slice | None) -> Iterator[Record | InputErro
     digest = file_digest(path)
     wanted = _counted_from_start(frames)
     found = False
-    for frame, atoms in (
-        iterate_extxyz(path, wanted) if form == "extxyz" else _other_frames(path, form, wanted)
-    ):
+    for frame, atoms in iterate_extxyz(path, wanted) if form == "extxyz" else _other_frames(path, form, wanted):
         found = True
         try:
             if isinstance(atoms, InputError):
@@ -92,9 +89,7 @@ def record_from_atoms(atoms: Atoms, source: str, frame: int, digest: str) -> Rec
         raise InputError("it holds no atoms; remove the frame")
     info, results = atoms.info, atoms.calc.results if atoms.calc is not None else {}
     if atoms.cell.rank < 3:
-        raise InputError(
-            "there is no cell: three lattice vectors are needed, give a Lattice (or a large box)"
-        )
+        raise InputError("there is no cell: three lattice vectors are needed, give a Lattice (or a large box)")
     configuration = make_configuration(
         np.array(atoms.cell) / units.Bohr, atoms.positions / units.Bohr, _twist(info.get("twist"))
     )
@@ -126,9 +121,7 @@ def _counted_from_start(frames: slice | None) -> slice:
     """Return the slice to read; negative numbers would need the length of the file."""
     wanted = frames or slice(None)
     if any(value is not None and value < 0 for value in (wanted.start, wanted.stop, wanted.step)):
-        raise InputError(
-            "frames are counted from the start of the file; give a range without negative numbers"
-        )
+        raise InputError("frames are counted from the start of the file; give a range without negative numbers")
     return wanted
 
 

@@ -1,0 +1,364 @@
+"""The exact properties of the wave function, one test each, on small cells in float64."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from fnqs.configuration import fold_twist, make_configuration
+from fnqs.orbital_basis import REDUNDANT_ENERGY, _grid
+from fnqs.system import make_system, stack_systems
+
+GAMMA = (0.0, 0.0, 0.0)
+GENERAL = (0.13, -0.21, 0.4)
+ROUNDING = 1e-9
+"""Of log|psi| and the phase in float64: the overlap's floor and close levels magnify 1e-15 by some 1e5."""
+
+real_and_complex = pytest.mark.parametrize("twist", [GAMMA, GENERAL])
+
+
+def assert_equal(found, expected, factor=1.0, *, tolerance=ROUNDING):
+    """Phases equal up to `factor`, logarithms equal."""
+    assert found[1] == pytest.approx(expected[1], abs=tolerance)
+    assert found[0] == pytest.approx(factor * expected[0], abs=tolerance)
+
+
+def moved(electrons, index, displacement):
+    return jnp.asarray(electrons).at[index].add(jnp.asarray(displacement, jnp.float64))
+
+
+def protons_replaced(model, case, protons, *, cell=None, electrons=None):
+    """The same twist in another cell with other protons."""
+    cell = case.configuration.cell if cell is None else cell
+    electrons = case.electrons if electrons is None else electrons
+    return model.prepare(make_configuration(cell, protons, case.configuration.twist), electrons)
+
+
+@real_and_complex
+def test_antisymmetric_in_electrons_of_one_spin(model, twist):
+    case = model.case(4, twist)
+    reference = model.log_psi(case)
+    for first, second in ((0, 1), (2, 3)):
+        order = np.arange(4)
+        order[[first, second]] = second, first
+        assert_equal(model.log_psi(case, case.electrons[order]), reference, -1)
+
+
+@real_and_complex
+def test_singlet(model, twist):
+    """All spins turned over: the pair functions are symmetric, so nothing changes."""
+    case = model.case(4, twist)
+    assert_equal(model.log_psi(case, case.electrons[np.array([2, 3, 0, 1])]), model.log_psi(case))
+
+
+@real_and_complex
+def test_not_symmetric_in_electrons_of_different_spin(model, twist):
+    case = model.case(4, twist)
+    exchanged = model.log_psi(case, case.electrons[np.array([2, 1, 0, 3])])
+    assert abs(exchanged[1] - model.log_psi(case)[1]) > 1e-3
+
+
+@settings(max_examples=6, deadline=None)
+@given(order=st.permutations(range(4)), twist=st.sampled_from([GAMMA, GENERAL]))
+def test_relabelled_protons(model, order, twist):
+    case = model.case(4, twist)
+    other = protons_replaced(model, case, case.configuration.protons[order])
+    assert_equal((1, model.log_psi(other)[1]), (1, model.log_psi(case)[1]))
+
+
+@real_and_complex
+def test_everything_moved_by_a_vector_of_the_grid(model, twist):
+    """Orbital integrals are done on a grid; moved by its vectors, everything is equal to rounding."""
+    case = model.case(4, twist)
+    shift = _grid(case.configuration.cell)[0][17]
+    other = protons_replaced(
+        model, case, case.configuration.protons + shift, electrons=np.asarray(case.electrons) + shift
+    )
+    assert other.electrons[0, 0] != case.electrons[0, 0]
+    assert model.log_psi(other)[1] == pytest.approx(model.log_psi(case)[1], abs=ROUNDING)
+
+
+@settings(max_examples=5, deadline=None)
+@given(shift=st.tuples(*[st.floats(-2, 2)] * 3), twist=st.sampled_from([GAMMA, GENERAL]))
+def test_everything_moved_by_any_vector(model, shift, twist):
+    case = model.case(4, twist)
+    other = protons_replaced(
+        model,
+        case,
+        case.configuration.protons + np.array(shift),
+        electrons=np.asarray(case.electrons) + shift,
+    )
+    # What the grid of the orbital integrals may leave: a thousandth of the fluctuations of log|psi|, which are
+    # of order one.
+    assert model.log_psi(other)[1] == pytest.approx(model.log_psi(case)[1], abs=1e-3)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    electron=st.integers(0, 3),
+    lattice=st.tuples(*[st.integers(-2, 2)] * 3),
+    twist=st.sampled_from([GAMMA, GENERAL, (0.5, 0.0, 0.0), (0.25, 0.25, 0.25)]),
+)
+def test_twist_phase_of_one_electron(model, electron, lattice, twist):
+    """Spin up (0, 1) and spin down (2, 3) alike pick up exp(2 pi i theta . n)."""
+    case = model.case(4, twist)
+    shifted = moved(case.electrons, electron, np.array(lattice) @ case.configuration.cell)
+    factor = np.exp(2j * np.pi * np.dot(twist, lattice))
+    assert_equal(model.log_psi(case, shifted), model.log_psi(case), factor)
+
+
+def test_half_twist_changes_sign(model):
+    case = model.case(2, (0.0, 0.5, 0.0))
+    for electron in (0, 1):
+        assert_equal(
+            model.log_psi(case, moved(case.electrons, electron, case.configuration.cell[1])),
+            model.log_psi(case),
+            -1,
+        )
+
+
+@real_and_complex
+def test_protons_moved_by_lattice_vectors(model, twist):
+    case = model.case(4, twist)
+    protons = case.configuration.protons.copy()
+    protons[1] += case.configuration.cell[0] - 2 * case.configuration.cell[2]
+    assert model.log_psi(protons_replaced(model, case, protons))[1] == pytest.approx(
+        model.log_psi(case)[1], abs=ROUNDING
+    )
+
+
+@real_and_complex
+@pytest.mark.parametrize("partner", ["proton", "same spin", "opposite spin"])
+def test_smooth_at_the_border_of_the_nearest_image(model, twist, partner):
+    case = model.case(4, twist)
+    cell = case.configuration.cell
+    centre = {
+        "proton": case.configuration.protons[0],
+        "same spin": case.electrons[1],
+        "opposite spin": case.electrons[2],
+    }[partner]
+    # Half a lattice vector away: the nearest image changes there along the direction of the vector.
+    border = jnp.asarray(case.electrons).at[0].set(centre + 0.5 * cell[0] + 0.02 * cell[1])
+    direction, step = cell[0] / np.linalg.norm(cell[0]), 1e-5
+    slopes = [
+        model.gradient(case, moved(border, 0, distance * direction))[0] @ direction
+        for distance in (-2 * step, -step, step, 2 * step)
+    ]
+    # Smooth: neighbouring slopes differ by the second derivative times the distance, on the border as off it.
+    # A kink of the weakest pair term here would be 1e-3 and more.
+    assert slopes[2] - slopes[1] == pytest.approx(2 * (slopes[1] - slopes[0]), abs=1e-8)
+    assert abs(slopes[2] - slopes[1]) < 100 * step
+
+
+def cusp(model, case, place, remove=lambda distance: 0.0):
+    """Derivative of the spherical part of log|psi| at coalescence; place(vector) gives the electrons.
+
+    One-sided differences of f(d) = [log|psi|(d) + log|psi|(-d)] / 2, linear in |d| at a cusp; two steps remove
+    the term of second order.
+    """
+    direction = np.array([0.48, -0.6, 0.64])
+
+    def even(distance):
+        both = [model.log_psi(case, place(sign * distance * direction))[1] for sign in (1, -1)]
+        return np.mean(both) - remove(distance)
+
+    step = 1e-4
+    first, second, third = (even(multiple * step) for multiple in (1, 2, 3))
+    return (-5 * first + 8 * second - 3 * third) / (2 * step)
+
+
+CUSP_ERROR = 1e-4
+"""Eleven third derivatives, of order 100 for noisy parameters, times the square of a step of 1e-4 bohr: 1e-5."""
+
+
+@real_and_complex
+@pytest.mark.parametrize("electron", [0, 3])
+@pytest.mark.parametrize("proton", [0, 2])
+def test_electron_proton_cusp(model, twist, electron, proton):
+    case = model.case(4, twist)
+    centre = case.configuration.protons[proton]
+    slope = cusp(model, case, lambda d: case.electrons.at[electron].set(centre + d))
+    assert slope == pytest.approx(-1, abs=CUSP_ERROR)
+
+
+@real_and_complex
+def test_cusp_of_opposite_spins(model, twist):
+    case = model.case(4, twist)
+    middle = case.electrons[0]
+    slope = cusp(model, case, lambda d: case.electrons.at[0].set(middle + d / 2).at[3].set(middle - d / 2))
+    assert slope == pytest.approx(0.5, abs=CUSP_ERROR)
+
+
+@real_and_complex
+@pytest.mark.parametrize("pair", [(0, 1), (2, 3)])
+def test_cusp_of_equal_spins(model, twist, pair):
+    case = model.case(4, twist)
+    middle = case.electrons[pair[0]]
+
+    def place(d):
+        return case.electrons.at[pair[0]].set(middle + d / 2).at[pair[1]].set(middle - d / 2)
+
+    # psi vanishes linearly; what is left after that has the cusp.
+    assert cusp(model, case, place, remove=np.log) == pytest.approx(0.25, abs=CUSP_ERROR)
+
+
+@real_and_complex
+@pytest.mark.parametrize("partner", ["proton", "same spin", "opposite spin"])
+def test_local_energy_stays_finite_at_coalescence(model, twist, partner):
+    case = model.case(4, twist)
+    centre = {
+        "proton": jnp.asarray(case.configuration.protons[1]),
+        "same spin": case.electrons[1],
+        "opposite spin": case.electrons[2],
+    }[partner]
+    direction = np.array([0.48, -0.6, 0.64])
+    energies = [
+        model.local_energy(case, case.electrons.at[0].set(centre + distance * direction)) for distance in (1e-3, 1e-4)
+    ]
+    # The limit is approached linearly, with a slope of up to 1000 Ha per bohr for noisy parameters: 1 Ha. A cusp
+    # wrong by 1 % would add 0.01 / 1e-4 = 100 Ha, and rounding at a node is 1e-16 / (1e-4)^2 = 1e-8 Ha.
+    assert abs(energies[1] - energies[0]) < 5
+    assert np.isfinite(model.log_psi(case, case.electrons.at[0].set(centre))[1]) or partner == "same spin"
+
+
+def test_one_set_of_weights_for_all_systems(model):
+    """Any N, cell, density and twist; the shapes of freshly drawn parameters do not depend on any of them."""
+    shapes = jax.tree.map(jnp.shape, model.params)
+    for number, twist, radius in ((2, GAMMA, 1.0), (4, GENERAL, 1.3), (6, GAMMA, 2.0)):
+        case = model.case(number, twist, seed=3, radius=radius)
+        drawn = jax.eval_shape(model.wavefunction.init, jax.random.key(0), case.system)
+        assert jax.tree.map(lambda leaf: leaf.shape, drawn) == shapes
+        phase, log = model.log_psi(case)
+        assert np.isfinite(log)
+        assert abs(phase) == pytest.approx(1, abs=1e-12)  # rounding
+
+
+@real_and_complex
+def test_supercell_at_the_folded_twist(model, twist):
+    """Doubling the cell doubles the twist's fraction along it; each electron keeps its phase."""
+    small = model.case(2, twist)
+    cell, protons = small.configuration.cell, small.configuration.protons
+    double = cell * np.array([[2], [1], [1]])
+    folded = fold_twist(np.array(twist) * np.array([2, 1, 1]))
+    electrons = np.asarray(small.electrons)
+    ordered = np.concatenate([electrons[:1], electrons[:1] + cell[0], electrons[1:], electrons[1:] + cell[0]])
+    ordered = ordered + np.random.default_rng(0).uniform(-0.2, 0.2, ordered.shape)
+    large = model.prepare(make_configuration(double, np.concatenate([protons, protons + cell[0]]), folded), ordered)
+    reference = model.log_psi(large)
+    for electron in range(4):
+        assert_equal(
+            model.log_psi(large, moved(large.electrons, electron, double[0])),
+            reference,
+            np.exp(2j * np.pi * 2 * twist[0]),
+        )
+    # Both halves moved by the small lattice vector, a symmetry of the protons.
+    other = protons_replaced(
+        model, large, np.concatenate([protons + cell[0], protons + 2 * cell[0]]), electrons=large.electrons
+    )
+    assert model.log_psi(other)[1] == pytest.approx(reference[1], abs=ROUNDING)
+    assert np.isfinite(model.local_energy(large))
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    rotation=st.tuples(*[st.floats(-3, 3)] * 3),
+    reflect=st.booleans(),
+    twist=st.sampled_from([GAMMA, GENERAL]),
+)
+def test_everything_rotated(model, rotation, reflect, twist):
+    """Cell, protons and electrons turned (and inverted) together; the twist's fractions stay."""
+    matrix = Rotation.from_rotvec(rotation).as_matrix() * (-1 if reflect else 1)
+    case = model.case(4, twist)
+    turned = protons_replaced(
+        model,
+        case,
+        case.configuration.protons @ matrix.T,
+        cell=case.configuration.cell @ matrix.T,
+        electrons=np.asarray(case.electrons) @ matrix.T,
+    )
+    assert model.log_psi(turned)[1] == pytest.approx(model.log_psi(case)[1], abs=ROUNDING)
+
+
+@pytest.mark.parametrize("name", ["model", "two_terms"])
+def test_opposite_twist_is_the_conjugate(request, name):
+    model = request.getfixturevalue(name)
+    forth = model.case(4, GENERAL)
+    back = model.case(4, tuple(-x for x in GENERAL))
+    walkers = forth.electrons + 0.3 * jax.random.normal(jax.random.key(0), (5, 4, 3), jnp.float64)
+    phase, log = model.log_psi_of_walkers(forth, walkers)
+    other_phase, other_log = model.log_psi_of_walkers(back, walkers)
+    np.testing.assert_allclose(other_log - log, other_log[0] - log[0], atol=ROUNDING)
+    np.testing.assert_allclose(other_phase * phase, other_phase[0] * phase[0], atol=ROUNDING)
+
+
+@pytest.mark.parametrize("name", ["model", "two_terms"])
+def test_no_trace_of_the_phases_of_eigenvectors(request, name, monkeypatch, compiled):
+    """Eigenvectors carry arbitrary phases, which differ between libraries and machines; |psi| may not."""
+    model = request.getfixturevalue(name)
+    case = model.case(4, GENERAL)
+    eigh = jnp.linalg.eigh
+
+    def turned(matrix):
+        energies, vectors = eigh(matrix)
+        angles = jnp.arange(len(energies), dtype=energies.dtype) ** 2 + 1e3 * jnp.real(matrix[0, 0])
+        return energies, vectors * jax.lax.complex(jnp.cos(angles), jnp.sin(angles))
+
+    monkeypatch.setattr(jnp.linalg, "eigh", turned)
+    context = compiled(lambda params, system: model.wavefunction.encode(params, system))(model.params, case.system)
+    monkeypatch.undo()
+    walkers = case.electrons + 0.3 * jax.random.normal(jax.random.key(0), (5, 4, 3), jnp.float64)
+    _, log = model.log_psi_of_walkers(case, walkers)
+    _, turned_log = model.log_psi_of_walkers(dataclasses.replace(case, context=context), walkers)
+    np.testing.assert_allclose(turned_log - log, turned_log[0] - log[0], atol=ROUNDING)
+
+
+def test_stacked_systems_encode_as_alone(model):
+    cases = [model.case(4, GENERAL, seed=seed) for seed in (0, 1)]
+    together = jax.vmap(model.encode, (None, 0))(model.params, stack_systems([case.system for case in cases]))
+    for index, case in enumerate(cases):
+        context = jax.tree.map(lambda leaf, i=index: leaf[i], together)
+        _, log = model.log_psi_of(model.params, context, case.electrons)
+        assert float(log) == pytest.approx(model.log_psi(case)[1], abs=ROUNDING)
+
+
+def test_complex_on_request(model):
+    case = model.case(4)
+    forced = make_system(case.configuration, model.config, force_complex=True)
+    assert np.iscomplexobj(forced.basis.hamiltonian)
+    other = model.prepare(case.configuration, case.electrons, force_complex=True)
+    assert other.context.pairing.dtype == jnp.complex128
+    reference = model.log_psi(other)
+    shifted = moved(other.electrons, 2, case.configuration.cell[0])
+    assert_equal(model.log_psi(other, shifted), reference)
+
+
+@pytest.mark.parametrize("name", ["model", "two_terms"])
+def test_every_parameter_acts(request, name, compiled):
+    """No weight is without effect on log psi, in one of a few walkers of a real and a complex case."""
+    model = request.getfixturevalue(name)
+    sizes = []
+    for twist in (GAMMA, GENERAL):
+        case = model.case(4, twist)
+
+        def total(params, case=case):
+            context = model.wavefunction.encode(params, case.system)
+            return model.wavefunction.log_psi(params, context, case.electrons)[1]
+
+        sizes.append(jax.tree.map(lambda leaf: float(jnp.abs(leaf).max()), compiled(jax.grad(total))(model.params)))
+    largest = jax.tree.map(max, *sizes)
+    silent = [jax.tree_util.keystr(path) for path, size in jax.tree.leaves_with_path(largest) if not size > 0]
+    # The weight of a single determinant multiplies nothing.
+    allowed = ["['amplitude']['log_weights']"] if name == "model" else []
+    assert silent == allowed
+
+
+def test_redundant_orbitals_are_left_empty(model):
+    """Combinations of orbitals that nearly vanish lie far above the Fermi level."""
+    levels = np.linalg.eigvalsh(model.case(4, radius=1.0).system.basis.hamiltonian)
+    assert levels[-1] > 0.5 * REDUNDANT_ENERGY
+    assert levels[1] < 0.1 * REDUNDANT_ENERGY

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from fnqs.errors import InputError
+from fnqs_train.walkers import START_WIDTH, Population
+
+NUMBERS = np.array([2, 4, 2, 8, 4, 2])
+CHOSEN = np.array([0, 1, 2, 4])  # two of N = 2, two of N = 4; the last N = 2 and the N = 8 are held out
+
+
+def visit(population, number, indices, value):
+    indices = np.array(indices)
+    shape = (len(indices), population.walkers, number, 3)
+    positions = np.full(shape, value, np.float32)
+    population.put(number, indices, positions, np.full(len(indices), 0.5), np.full(len(indices), 0.4, np.float32))
+
+
+def test_all_are_fresh_until_they_are_visited():
+    population = Population(NUMBERS, CHOSEN, walkers=3)
+    positions, widths, fresh = population.take(4, np.array([4, 1]))
+    assert positions.shape == (2, 3, 4, 3)
+    assert positions.dtype == np.float32
+    assert widths.tolist() == [START_WIDTH] * 2
+    assert fresh.all()
+    visit(population, 4, [4], 7.0)
+    positions, widths, fresh = population.take(4, np.array([1, 4]))
+    assert fresh.tolist() == [True, False]
+    assert np.all(positions[1] == 7.0)
+    assert widths.tolist() == [START_WIDTH, 0.5]
+    assert population.take(2, np.array([0, 2]))[2].all()
+    assert population.visited == 1
+
+
+def test_taken_walkers_are_copies():
+    population = Population(NUMBERS, CHOSEN, walkers=2)
+    visit(population, 2, [0, 2], 1.0)
+    population.take(2, np.array([0, 2]))[0][:] = np.nan
+    assert np.all(population.take(2, np.array([0, 2]))[0] == 1.0)
+
+
+def test_forgotten_ones_start_again():
+    population = Population(NUMBERS, CHOSEN, walkers=2)
+    visit(population, 2, [0, 2], 1.0)
+    population.forget(2, np.array([2]))
+    _, widths, fresh = population.take(2, np.array([0, 2]))
+    assert fresh.tolist() == [False, True]
+    assert widths.tolist() == [0.5, START_WIDTH]
+    assert population.visited == 1
+
+
+def test_a_saved_state_comes_back():
+    population = Population(NUMBERS, CHOSEN, walkers=2)
+    visit(population, 2, [2], 1.0)
+    visit(population, 4, [1, 4], 2.0)
+    state = {key: {name: np.array(x) for name, x in arrays.items()} for key, arrays in population.state().items()}
+    again = Population(NUMBERS, CHOSEN, walkers=2)
+    again.restore(state)
+    assert again.visited == 3
+    for number, indices in ((2, [0, 2]), (4, [1, 4])):
+        for left, right in zip(
+            population.take(number, np.array(indices)), again.take(number, np.array(indices)), strict=True
+        ):
+            np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize(("chosen", "walkers"), [(CHOSEN, 1), (CHOSEN, 4), (CHOSEN[:3], 2), (np.arange(6), 2)])
+def test_a_state_of_other_data_or_another_number_of_walkers_is_refused(chosen, walkers):
+    state = Population(NUMBERS, chosen, walkers=2 if len(chosen) != 4 else walkers).state()
+    with pytest.raises(InputError, match="other data or another number of walkers"):
+        Population(NUMBERS, CHOSEN, walkers=2).restore(state)
