@@ -17,7 +17,7 @@ import numpy as np
 from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
 
-GRID_SPACING = 0.65
+GRID_SPACING = 0.5
 """Largest distance between grid points along a lattice vector (bohr)."""
 
 OVERLAP_FLOOR = 1e-3
@@ -31,6 +31,9 @@ CUSP_RATE = 1.5
 
 SCREENING_RATE = 0.6
 """Decay rate (1/bohr) of the screened proton potential."""
+
+ROUNDING = 0.5
+"""Length (bohr) over which the potential is rounded at a proton, so that the grid resolves it."""
 
 
 @jax.tree_util.register_dataclass
@@ -54,13 +57,19 @@ def orbitals_per_proton(config: ModelConfig) -> int:
     return len(config.s_exponents) + 3 * len(config.p_exponents)
 
 
+def shells(config: ModelConfig) -> np.ndarray:
+    """Tell which shell (an s exponent or the three components of a p one) each orbital of a proton belongs to."""
+    sizes = [1] * len(config.s_exponents) + [3] * len(config.p_exponents)
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
 def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> OrbitalBasis:
     """Integrate overlaps and Hamiltonian of one configuration (host, float64)."""
     cell, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
     grid, weight = _grid(cell)
     values, gradients, square = _orbitals(cell, grid, protons, config)
     overlap = weight * values.T @ values
-    norm = 1 / np.sqrt(np.diag(overlap))
+    norm = 1 / np.sqrt(_shell_means(np.diag(overlap), config))
     scaled = norm[:, None] * norm[None]
     kinetic = 0.5 * weight * sum(gradients[x].T @ gradients[x] for x in range(3))
     potential = weight * values.T @ (_screened_potential(square)[:, None] * values)
@@ -79,6 +88,14 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
         inverse=inverse * norm[None],
         hamiltonian=0.5 * (projected + projected.conj().T),
     )
+
+
+def _shell_means(values: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """Average (B,) over the components of each shell, so that no direction is preferred."""
+    members = shells(config)
+    by_proton = values.reshape(-1, len(members))
+    means = np.stack([by_proton[:, members == shell].mean(axis=1) for shell in range(members[-1] + 1)], axis=1)
+    return means[:, members].ravel()
 
 
 def _grid(cell: np.ndarray) -> tuple[np.ndarray, float]:
@@ -130,7 +147,7 @@ def _screened_potential(square: np.ndarray) -> np.ndarray:
     Returns:
         (G,) summed over protons.
     """
-    distance = np.sqrt(square) + 1e-12
+    distance = np.sqrt(square + ROUNDING**2)
     damping = np.exp(-CUSP_RATE * distance)
     tail = -np.expm1(-CUSP_RATE * distance) / distance * np.exp(-SCREENING_RATE * distance)
     return -np.sum(tail + 0.5 * CUSP_RATE * damping + 0.5 * damping**2, axis=1)

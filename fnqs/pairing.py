@@ -42,6 +42,10 @@ def pairing_matrix(basis: OrbitalBasis, onsite: jax.Array, inverse_temperature: 
     if jnp.iscomplexobj(hamiltonian):
         _, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hamiltonian))
         occupied = vectors[:, :pairs]
+        # Eigenvectors have arbitrary phases; refer all terms to one set, so that their sum has no trace of them.
+        _, reference = jnp.linalg.eigh(basis.hamiltonian)
+        turn, _ = jnp.linalg.slogdet(reference[:, :pairs].conj().T @ occupied)
+        occupied = occupied.at[:, 0].multiply(turn.conj())
         weights = jnp.real(jnp.einsum("an,ab,bn->n", occupied.conj(), occupations, occupied))
         occupied = occupations @ (occupied / jax.lax.stop_gradient(weights).astype(occupied.dtype))
         occupations = occupied @ occupied.T

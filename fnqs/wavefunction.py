@@ -6,6 +6,7 @@ determinants of orbitals at backflow positions z, and the phase of the twist. On
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -36,7 +37,7 @@ from fnqs.neighbours import (
     radial_moments,
     smooth_pair,
 )
-from fnqs.orbital_basis import orbitals_per_proton
+from fnqs.orbital_basis import orbitals_per_proton, shells
 from fnqs.pairing import orbitals, pair_functions, pairing_matrix
 from fnqs.system import System
 
@@ -109,17 +110,18 @@ class Encoder(nn.Module):
         features = ProtonNetwork(config, name="protons")(radial, vectors / length, length)
 
         def head(name: str, *shape: int, gain: float = 0.1) -> jax.Array:
-            size = 1
-            for extent in shape:
-                size *= extent
-            return Linear(size, gain=gain, name=name)(features).reshape(number, *shape)
+            return Linear(math.prod(int(extent) for extent in shape), gain=gain, name=name)(features).reshape(
+                number, *shape
+            )
 
         kinds, terms = orbitals_per_proton(config), config.determinants
+        shell = shells(config)  # the components of a p shell share their numbers: no direction is preferred
         filters = base[None] + head("filter_head", config.radial_functions, config.features)
         vector_filters = head("vector_filter_head", config.radial_functions, config.vectors, gain=0.3)
-        amplitudes = head("amplitude_head", terms, config.amplitudes, kinds, gain=1.0)
+        amplitudes = head("amplitude_head", terms, config.amplitudes, shell[-1] + 1, gain=1.0)[..., shell]
         amplitudes = jnp.moveaxis(amplitudes, 0, 2).reshape(terms, config.amplitudes, number * kinds)
-        onsite = jnp.moveaxis(head("onsite_head", terms, kinds), 0, 1).reshape(terms, number * kinds)
+        onsite = head("onsite_head", terms, shell[-1] + 1)[..., shell]
+        onsite = jnp.moveaxis(onsite, 0, 1).reshape(terms, number * kinds)
         pair_mean, whitening = whitened_pairs(cell.astype(dtype), inverse_cell.astype(dtype), number)
         proton_pairs = head("proton_pair_head", len(PAIR_RATES), gain=0.0) @ whitening.T
         electron_pairs = Linear(2 * len(PAIR_RATES), name="electron_pair_head", gain=0.0)(jnp.mean(features, axis=0))

@@ -11,9 +11,7 @@ from fnqs_eval import energy as module
 from fnqs_eval.energy import MEASUREMENTS, EvaluationSettings, evaluate_records
 from fnqs_eval.table import write_json
 
-SETTINGS = EvaluationSettings(
-    walkers=64, equilibration_sweeps=50, sweeps_between=5, target_error=1e-6, max_measurements=2 * MEASUREMENTS
-)
+SETTINGS = EvaluationSettings(walkers=64, equilibration_sweeps=50, target_error=1e-6, max_measurements=2 * MEASUREMENTS)
 
 
 @pytest.fixture(scope="module")

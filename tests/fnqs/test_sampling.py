@@ -95,7 +95,7 @@ def test_two_forms_of_the_kinetic_energy_agree(model, compiled, twist):
     # Walkers are independent of each other, so their means over time give an honest error; four of those.
     error = difference.std() / np.sqrt(number)
     assert abs(difference.mean()) < 4 * error
-    # The test can fail: a density |psi| instead of |psi|^2 would change one form by about a quarter.
+    # The test can fail: over |psi| instead of |psi|^2 the first form averages to zero.
     assert error < 0.05 * by_gradient.mean()
 
 

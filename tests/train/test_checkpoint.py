@@ -145,10 +145,7 @@ def test_a_step_killed_before_its_digests_is_not_used(tmp_path):
     with pytest.warns(UserWarning, match="not saved to the end"):
         assert resolve_checkpoint(tmp_path).step == 10
     (tmp_path / "checkpoints" / "10" / "blake2b.json").write_text("{")
-    with (
-        pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(InputError, match="every checkpoint is damaged"),
-    ):
+    with pytest.raises(InputError, match=r"every checkpoint is damaged \(checkpoint 20 .*blake2b\.json is missing"):
         resolve_checkpoint(tmp_path)
     with Checkpoints(tmp_path):
         assert not (tmp_path / "checkpoints" / "30.orbax-checkpoint-tmp").exists()

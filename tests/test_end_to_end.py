@@ -1,0 +1,202 @@
+"""The commands one after the other on a tiny data set: train, resume, evaluate, fine-tune, transfer."""
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms, units
+
+from fnqs_data.commands import main as data_main
+from fnqs_eval.commands import main as evaluate_main
+from fnqs_train.checkpoint import resolve_checkpoint, restore_meta
+from fnqs_train.commands import finetune_main, train_main
+from fnqs_train.record import read_metrics
+
+RECIPE = """
+name = "tiny"
+seed = 3
+
+[held_out]
+density = [[1.5, 1.6]]
+phases = ["fcc"]
+
+[[family]]
+phase = "bcc"
+count = 16
+number = [2, 4]
+density = [1.3, 1.45]
+displacement = [0.0, 0.1]
+
+[[family]] # held out by density
+phase = "bcc"
+count = 2
+number = [2]
+density = [1.52, 1.58]
+
+[[family]] # held out by phase
+phase = "fcc"
+count = 2
+number = [2]
+density = [1.3, 1.4]
+"""
+
+CONFIG = """
+name = "tiny"
+steps = 4
+
+[data]
+recipe = "tiny-recipe.toml"
+
+[model]
+features = 8
+vectors = 4
+amplitudes = 4
+radial_functions = 4
+proton_rounds = 1
+
+[sampling]
+walkers_per_configuration = 32
+configurations_per_step = 2
+sweeps = 5
+equilibration_sweeps = 20
+
+[checkpoint]
+every_steps = 2
+
+[log]
+wandb = "disabled"
+every_steps = 1
+
+[transfer]
+walkers = 64
+equilibration_sweeps = 50
+evaluation_sweeps = 320
+target_error = 0.05
+configurations = 1
+number = 2
+finetune_steps = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder to work in, with the recipe, the config and a cache of its own."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "tiny-recipe.toml").write_text(RECIPE)
+    (folder / "tiny.toml").write_text(CONFIG)
+    edge = 1.4 * (8 * np.pi / 3) ** (1 / 3) * units.Bohr  # r_s = 1.4 bohr for two atoms
+    cube = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]])
+    frames = [Atoms("H2", scaled_positions=cube * x, cell=edge * np.eye(3), pbc=True) for x in (1.0, 0.95)]
+    ase.io.write(folder / "mine.extxyz", frames)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNQS_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    """The run folder after the training command, half of whose steps are resumed."""
+    assert train_main(["tiny.toml", "--set", "steps=2"]) == 0
+    first = read_metrics(place / "runs" / "tiny")
+    assert train_main(["tiny.toml", "--resume"]) == 0
+    assert read_metrics(place / "runs" / "tiny")[:2] == first
+    return place / "runs" / "tiny"
+
+
+def files_of(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_train_writes_a_run_folder(run, place, capsys):
+    assert {p.name for p in run.iterdir()} >= {"config.toml", "recipe.toml", "metrics.jsonl", "checkpoints"}
+    assert (run / "recipe.toml").read_text() == RECIPE
+    rows = read_metrics(run)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert {row["number"] for row in rows} == {2, 4}  # both N in one run
+    assert all(np.isfinite(row["energy_per_atom"]) for row in rows)
+    assert resolve_checkpoint(run).step == 4
+    assert restore_meta(run)["configurations"] == 16
+    (dataset,) = (path for path in (place / "cache" / "datasets").iterdir() if path.is_dir())
+    assert data_main(["verify", str(dataset)]) == 0
+    # The command once more finds the run complete and changes nothing.
+    before = files_of(run)
+    capsys.readouterr()
+    assert train_main(["tiny.toml"]) == 0
+    assert "is complete, 4 steps" in capsys.readouterr().out
+    assert files_of(run) == before
+
+
+def test_evaluate_energies_of_a_file(run, capsys):
+    sampling = ["--walkers", "64", "--error", "0.05", "--measurements", "32", "--equilibration", "50"]
+    before = files_of(run / "checkpoints")
+    assert evaluate_main(["energies", str(run), "--configurations", "mine.extxyz", *sampling]) == 0
+    printed = capsys.readouterr().out
+    for wanted in ("configuration", "mine.extxyz#0", "mine.extxyz#1", "1.400", "E/N", "Γ"):
+        assert wanted in printed
+    document = json.loads((run / "energies-mine.json").read_text())
+    assert document["provenance"]["step"] == 4
+    assert document["provenance"]["settings"]["walkers"] == 64
+    assert document["units"]["energy_per_atom"] == "Ha"
+    first, second = document["results"]
+    assert first["identifier"] == "mine.extxyz#0"
+    assert first["number"] == 2
+    assert first["density_parameter"] == pytest.approx(1.4, abs=1e-6)  # eight decimals of an angstrom in the file
+    assert first["twist"] == [0, 0, 0]
+    assert first["label_energy_per_atom"] is None
+    for result in (first, second):
+        # Bounds from physics: one Γ point at r_s = 1.4 lies near -1.2 Ha per atom; a network after 4 steps above.
+        assert -1.4 < result["energy_per_atom"] < -0.8
+        assert 0 < result["error_per_atom"] <= 0.05
+        assert result["variance_per_atom"] > 0
+        assert 0.1 < result["acceptance"] < 0.9
+    # One frame, another place for the numbers.
+    one = ["--frames", "1", "--output", "one.json"]
+    assert evaluate_main(["energies", f"{run}/checkpoints/4", "--configurations", "mine.extxyz", *sampling, *one]) == 0
+    (only,) = json.loads((run.parent.parent / "one.json").read_text())["results"]
+    assert only["identifier"] == "mine.extxyz#1"
+    # Other random numbers in a batch of one, so equal within four standard errors only.
+    error = np.hypot(only["error_per_atom"], second["error_per_atom"])
+    assert abs(only["energy_per_atom"] - second["energy_per_atom"]) < 4 * error
+    assert files_of(run / "checkpoints") == before
+
+
+def test_finetune_makes_a_run_of_its_own(run, place, capsys):
+    before = files_of(run)
+    options = ["--frames", "0", "--steps", "3", "--walkers", "64", "--together", "1"]
+    assert finetune_main([str(run), "--configurations", "mine.extxyz", *options]) == 0
+    assert "from tiny step 4" in capsys.readouterr().out
+    assert files_of(run) == before
+    tuned = place / "runs" / "finetune-mine"
+    assert [row["step"] for row in read_metrics(tuned)] == [1, 2, 3]
+    assert restore_meta(tuned)["parent"] == "tiny step 4"
+    assert resolve_checkpoint(tuned).step == 3
+    options = ["--walkers", "64", "--error", "0.05", "--measurements", "32", "--equilibration", "50"]
+    assert evaluate_main(["energies", str(tuned), "--configurations", f"{tuned}/dataset", *options]) == 0
+    assert (tuned / "energies-dataset.json").exists()
+
+
+def test_transfer_compares_and_draws(run, capsys):
+    before = files_of(run / "checkpoints")
+    assert evaluate_main(["transfer", str(run)]) == 0
+    printed = capsys.readouterr().out
+    for wanted in ("densities never trained on", "a phase never trained on", "zero-shot", "fine-tuned", "from scratch"):
+        assert wanted in printed
+    assert "Above the fine-tuned energy, per atom: zero-shot" in printed
+    assert "after 3 steps" in printed
+    folder = run / "transfer"
+    results = json.loads((folder / "results.json").read_text())["results"]
+    assert [result["phase"] for result in results] == ["bcc", "fcc", "bcc", "bcc", "bcc"]
+    assert 1.5 <= results[0]["density_parameter"] <= 1.6  # the density held out
+    assert [result["steps"] for result in results] == [0, 0, 0, 3, 3]
+    assert all(result["error_per_atom"] > 0 for result in results)
+    assert len({result["energy_per_atom"] for result in results[2:]}) == 3
+    for picture in ("transfer.png", "training.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+    for name in ("fine-tuned", "from-scratch"):
+        assert len(read_metrics(folder / name)) == 3
+    assert files_of(run / "checkpoints") == before
+    # Once more: the folder is made anew, and equal settings give equal numbers.
+    assert evaluate_main(["transfer", str(run)]) == 0
+    assert json.loads((folder / "results.json").read_text())["results"] == results
