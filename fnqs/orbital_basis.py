@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+import scipy.fft
 
+from fnqs.cell import reciprocal_vectors
 from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
 
-GRID_SPACING = 0.5
+GRID_SPACING = 0.45
 """Largest distance between grid points along a lattice vector (bohr)."""
 
 OVERLAP_FLOOR = 1e-3
@@ -32,7 +34,7 @@ CUSP_RATE = 1.5
 SCREENING_RATE = 0.6
 """Decay rate (1/bohr) of the screened proton potential."""
 
-ROUNDING = 0.5
+ROUNDING = 0.8
 """Length (bohr) over which the potential is rounded at a proton, so that the grid resolves it."""
 
 
@@ -66,18 +68,14 @@ def shells(config: ModelConfig) -> np.ndarray:
 def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> OrbitalBasis:
     """Integrate overlaps and Hamiltonian of one configuration (host, float64)."""
     cell, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
-    grid, weight = _grid(cell)
-    values, gradients, square = _orbitals(cell, grid, protons, config)
+    counts = [max(4, int(np.ceil(np.linalg.norm(vector) / GRID_SPACING))) for vector in cell]
+    values, square = _orbitals(cell, counts, protons, config)
+    weight = abs(np.linalg.det(cell)) / len(values)
     overlap = weight * values.T @ values
     norm = 1 / np.sqrt(_shell_means(np.diag(overlap), config))
     scaled = norm[:, None] * norm[None]
-    kinetic = 0.5 * weight * sum(gradients[x].T @ gradients[x] for x in range(3))
     potential = weight * values.T @ (_screened_potential(square)[:, None] * values)
-    hamiltonian = kinetic + potential
-    twist = np.asarray(configuration.twist) @ (2 * np.pi * np.linalg.inv(cell).T)
-    if twist.any():
-        current = weight * values.T @ np.einsum("x,xgb->gb", twist, gradients)
-        hamiltonian = hamiltonian + 0.5 * (twist @ twist) * overlap - 0.5j * (current - current.T)
+    hamiltonian = _kinetic_energy(cell, counts, values, np.asarray(configuration.twist)) + potential
     floor = OVERLAP_FLOOR * np.eye(len(overlap))
     lower = np.linalg.cholesky(scaled * overlap + floor)
     inverse = np.linalg.inv(lower)
@@ -98,41 +96,53 @@ def _shell_means(values: np.ndarray, config: ModelConfig) -> np.ndarray:
     return means[:, members].ravel()
 
 
-def _grid(cell: np.ndarray) -> tuple[np.ndarray, float]:
-    """Uniform grid points (G, 3) in bohr and the volume of each."""
-    counts = [max(4, int(np.ceil(np.linalg.norm(vector) / GRID_SPACING))) for vector in cell]
-    axes = [np.arange(n) / n for n in counts]
-    fractional = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    return fractional @ cell, abs(np.linalg.det(cell)) / len(fractional)
-
-
 def _orbitals(
-    cell: np.ndarray, points: np.ndarray, protons: np.ndarray, config: ModelConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Orbitals (G, B) at points (G, 3), their gradients (3, G, B) and squared smooth distances (G, N)."""
-    inverse = np.linalg.inv(cell)
-    phase = 2 * np.pi * (points[:, None] - protons[None]) @ inverse
-    sine, cosine = np.sin(phase), np.cos(phase)
-    odd, even = sine @ cell / (2 * np.pi), (1 - cosine) @ cell / (2 * np.pi)
-    odd_slope = np.einsum("xc,gpc,ca->xgpa", inverse, cosine, cell, optimize=True)
-    even_slope = np.einsum("xc,gpc,ca->xgpa", inverse, sine, cell, optimize=True)
-    square = np.sum(odd**2, -1) + np.sum(even**2, -1)
-    square_slope = 2 * np.sum(odd_slope * odd + even_slope * even, -1)
-    values, gradients = [], []
-    for exponent in config.s_exponents:
-        gauss = np.exp(-exponent * square)
-        values.append(gauss[..., None])
-        gradients.append((-exponent * square_slope * gauss)[..., None])
-    for exponent in config.p_exponents:
-        gauss = np.exp(-exponent * square)
-        values.append(odd * gauss[..., None])
-        gradients.append(odd_slope * gauss[..., None] - exponent * (square_slope * gauss)[..., None] * odd)
-    number = len(points)
-    return (
-        np.concatenate(values, -1).reshape(number, -1),
-        np.concatenate(gradients, -1).reshape(3, number, -1),
-        square,
-    )
+    cell: np.ndarray, counts: list[int], protons: np.ndarray, config: ModelConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Orbitals (G, B) on the grid, ordered proton by proton, and squared smooth distances (G, N) in bohr^2."""
+    number = len(protons)
+    fractional = protons @ np.linalg.inv(cell)
+    odd, even = 0.0, 0.0
+    for axis, count in enumerate(counts):
+        # A phase depends on one coordinate of the grid only: (count, N) sines and cosines, then broadcast.
+        phase = 2 * np.pi * (np.arange(count)[:, None] / count - fractional[None, :, axis])
+        shape = [1, 1, 1, number, 1]
+        shape[axis] = count
+        vector = cell[axis] / (2 * np.pi)
+        odd = odd + np.sin(phase).reshape(shape) * vector
+        even = even + (1 - np.cos(phase)).reshape(shape) * vector
+    odd, even = (np.asarray(part).reshape(-1, number, 3) for part in (odd, even))
+    square = np.einsum("gpx,gpx->gp", odd, odd) + np.einsum("gpx,gpx->gp", even, even)
+    values = [np.exp(-exponent * square)[..., None] for exponent in config.s_exponents]
+    values += [odd * np.exp(-exponent * square)[..., None] for exponent in config.p_exponents]
+    return np.concatenate(values, -1).reshape(len(square), -1), square
+
+
+def _kinetic_energy(cell: np.ndarray, counts: list[int], values: np.ndarray, twist: np.ndarray) -> np.ndarray:
+    """Kinetic energy matrix (B, B) in Ha of exp(i q r) u(r), sum over waves k of (k + q)^2/2; real without twist."""
+    waves = [np.fft.fftfreq(count, 1 / count) for count in counts]
+    fields = values.reshape(*counts, -1)
+    volume = abs(np.linalg.det(cell))
+    if not twist.any():
+        last = counts[2] // 2 + 1
+        waves[2] = np.arange(last)
+        amplitudes = scipy.fft.rfftn(fields, axes=(0, 1, 2)).reshape(-1, values.shape[1]) / len(values)
+        twice = np.full(last, 2.0)  # a real transform leaves out the opposite waves
+        twice[0] = 1.0
+        if counts[2] % 2 == 0:
+            twice[-1] = 1.0
+        energy = volume * _wave_energies(cell, waves, twist) * np.tile(twice, counts[0] * counts[1])
+        parts = np.concatenate([amplitudes.real, amplitudes.imag])
+        return parts.T @ (np.tile(energy, 2)[:, None] * parts)
+    amplitudes = scipy.fft.fftn(fields, axes=(0, 1, 2)).reshape(values.shape) / len(values)
+    energy = volume * _wave_energies(cell, waves, twist)
+    return amplitudes.conj().T @ (energy[:, None] * amplitudes)
+
+
+def _wave_energies(cell: np.ndarray, waves: list[np.ndarray], twist: np.ndarray) -> np.ndarray:
+    """Energies (K,) in Ha of the waves with these integer components, shifted by the twist."""
+    integers = np.stack(np.meshgrid(*waves, indexing="ij"), -1).reshape(-1, 3)
+    return 0.5 * np.sum(((integers + twist) @ reciprocal_vectors(cell)) ** 2, axis=1)
 
 
 def _screened_potential(square: np.ndarray) -> np.ndarray:

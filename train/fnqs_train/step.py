@@ -77,9 +77,9 @@ def make_optimizer(settings: OptimizerConfig) -> optax.GradientTransformationExt
 def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig) -> Callable:
     """Compile equilibrate(params, systems, walkers, widths, fresh, key) -> walkers, widths, acceptance."""
 
-    @partial(jax.jit, static_argnames="sweeps")
-    def equilibrate(params, systems: System, walkers, widths, fresh, key, sweeps: int = 0):
-        rounds = max(1, (sweeps or sampling.equilibration_sweeps) // ROUND)
+    @jax.jit
+    def equilibrate(params, systems: System, walkers, widths, fresh, key):
+        rounds = max(1, sampling.equilibration_sweeps // ROUND)
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
         start_key, move_key = jax.random.split(key)
         configurations, number = walkers.shape[:2]
