@@ -68,7 +68,8 @@ def shells(config: ModelConfig) -> np.ndarray:
 def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> OrbitalBasis:
     """Integrate overlaps and Hamiltonian of one configuration (host, float64)."""
     cell, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
-    counts = [max(4, int(np.ceil(np.linalg.norm(vector) / GRID_SPACING))) for vector in cell]
+    # Odd numbers of points: every wave has its opposite.
+    counts = [max(5, int(np.ceil(np.linalg.norm(vector) / GRID_SPACING)) | 1) for vector in cell]
     values, square = _orbitals(cell, counts, protons, config)
     weight = abs(np.linalg.det(cell)) / len(values)
     overlap = weight * values.T @ values
@@ -129,8 +130,6 @@ def _kinetic_energy(cell: np.ndarray, counts: list[int], values: np.ndarray, twi
         amplitudes = scipy.fft.rfftn(fields, axes=(0, 1, 2)).reshape(-1, values.shape[1]) / len(values)
         twice = np.full(last, 2.0)  # a real transform leaves out the opposite waves
         twice[0] = 1.0
-        if counts[2] % 2 == 0:
-            twice[-1] = 1.0
         energy = volume * _wave_energies(cell, waves, twist) * np.tile(twice, counts[0] * counts[1])
         parts = np.concatenate([amplitudes.real, amplitudes.imag])
         return parts.T @ (np.tile(energy, 2)[:, None] * parts)
