@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-import scipy.fft
 
 from fnqs.cell import reciprocal_vectors
 from fnqs.configuration import Configuration
@@ -121,19 +120,19 @@ def _orbitals(
 
 def _kinetic_energy(cell: np.ndarray, counts: list[int], values: np.ndarray, twist: np.ndarray) -> np.ndarray:
     """Kinetic energy matrix (B, B) in Ha of exp(i q r) u(r), sum over waves k of (k + q)^2/2; real without twist."""
-    waves = [np.fft.fftfreq(count, 1 / count) for count in counts]
+    waves: list[np.ndarray] = [np.fft.fftfreq(count, 1 / count) for count in counts]
     fields = values.reshape(*counts, -1)
     volume = abs(np.linalg.det(cell))
     if not twist.any():
         last = counts[2] // 2 + 1
-        waves[2] = np.arange(last)
-        amplitudes = scipy.fft.rfftn(fields, axes=(0, 1, 2)).reshape(-1, values.shape[1]) / len(values)
+        waves[2] = np.arange(last, dtype=np.float64)
+        amplitudes = np.fft.rfftn(fields, axes=(0, 1, 2)).reshape(-1, values.shape[1]) / len(values)
         twice = np.full(last, 2.0)  # a real transform leaves out the opposite waves
         twice[0] = 1.0
         energy = volume * _wave_energies(cell, waves, twist) * np.tile(twice, counts[0] * counts[1])
         parts = np.concatenate([amplitudes.real, amplitudes.imag])
         return parts.T @ (np.tile(energy, 2)[:, None] * parts)
-    amplitudes = scipy.fft.fftn(fields, axes=(0, 1, 2)).reshape(values.shape) / len(values)
+    amplitudes = np.fft.fftn(fields, axes=(0, 1, 2)).reshape(values.shape) / len(values)
     energy = volume * _wave_energies(cell, waves, twist)
     return amplitudes.conj().T @ (energy[:, None] * amplitudes)
 
