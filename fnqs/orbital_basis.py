@@ -67,8 +67,7 @@ def shells(config: ModelConfig) -> np.ndarray:
 def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> OrbitalBasis:
     """Integrate overlaps and Hamiltonian of one configuration (host, float64)."""
     cell, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
-    # Odd numbers of points: every wave has its opposite.
-    counts = [max(5, int(np.ceil(np.linalg.norm(vector) / GRID_SPACING)) | 1) for vector in cell]
+    counts = _grid_counts(cell)
     values, square = _orbitals(cell, counts, protons, config)
     weight = abs(np.linalg.det(cell)) / len(values)
     overlap = weight * values.T @ values
@@ -94,6 +93,11 @@ def _shell_means(values: np.ndarray, config: ModelConfig) -> np.ndarray:
     by_proton = values.reshape(-1, len(members))
     means = np.stack([by_proton[:, members == shell].mean(axis=1) for shell in range(members[-1] + 1)], axis=1)
     return means[:, members].ravel()
+
+
+def _grid_counts(cell: np.ndarray) -> list[int]:
+    """Numbers of grid points along the lattice vectors; odd, so that every wave has its opposite."""
+    return [max(5, int(np.ceil(np.linalg.norm(vector) / GRID_SPACING)) | 1) for vector in cell]
 
 
 def _orbitals(

@@ -74,8 +74,9 @@ def test_error_bars_are_honest(wavefunction, params, records):
     assert first.label_energy_per_atom is None
     assert first.number == 2
     assert 0.2 < first.acceptance < 0.97  # so small a cell has a nearly flat psi^2: moves of any width pass
-    # The variance of single energies over the samples is the least the squared error can be.
-    assert first.error_per_atom**2 >= 0.9 * first.variance_per_atom / 2 / (64 * 2 * MEASUREMENTS)
+    # The variance of single energies over the samples is the least the squared error can be, on average; with 128
+    # chains as blocks the squared error is itself known to 12 %, and 0.7 is two and a half of these below.
+    assert first.error_per_atom**2 >= 0.7 * first.variance_per_atom / 2 / (64 * 2 * MEASUREMENTS)
     assert first.v_score == pytest.approx(first.variance_per_atom / first.energy_per_atom**2)  # N^2/N^2
 
 

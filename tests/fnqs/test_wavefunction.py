@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from fnqs.configuration import fold_twist, make_configuration
-from fnqs.orbital_basis import REDUNDANT_ENERGY, _grid
+from fnqs.orbital_basis import REDUNDANT_ENERGY, _grid_counts
 from fnqs.system import make_system, stack_systems
 
 GAMMA = (0.0, 0.0, 0.0)
@@ -75,7 +75,8 @@ def test_relabelled_protons(model, order, twist):
 def test_everything_moved_by_a_vector_of_the_grid(model, twist):
     """Orbital integrals are done on a grid; moved by its vectors, everything is equal to rounding."""
     case = model.case(4, twist)
-    shift = _grid(case.configuration.cell)[0][17]
+    cell = np.asarray(case.configuration.cell)
+    shift = np.array([1, 2, 3]) / _grid_counts(cell) @ cell
     other = protons_replaced(
         model, case, case.configuration.protons + shift, electrons=np.asarray(case.electrons) + shift
     )
