@@ -54,25 +54,34 @@ def local_energies(
 
 
 def map_walkers(function, per_configuration, walkers: jax.Array, chunk: int):
-    """Apply function(per_configuration[k], walkers[k, part]) over chunks of walkers of one configuration.
+    """Apply function(per_configuration[k], walkers[k, part]) to all walkers, at most `chunk` of them at a time.
 
     Args:
         function: called with the leaves of one configuration and (c, N, 3) walkers; returns a tree of (c, ...).
         per_configuration: tuple of trees with leading axis K.
         walkers: (K, n, N, 3).
-        chunk: upper limit of c; the largest divisor of n not above it is taken.
+        chunk: upper limit of walkers together. Where a configuration has fewer, several are taken together,
+            and where it has more, its walkers are cut into parts; either way in equal numbers.
 
     Returns:
         A tree of (K, n, ...).
     """
     configurations, number = walkers.shape[:2]
-    size = max(c for c in range(1, min(chunk, number) + 1) if number % c == 0)
-    parts = walkers.reshape(configurations * (number // size), size, *walkers.shape[2:])
-    owners = jnp.repeat(jnp.arange(configurations), number // size)
+    size = _largest_divisor(number, chunk)
+    members = _largest_divisor(configurations, chunk // number) if size == number else 1
+    groups = configurations // members
+    parts = walkers.reshape(groups, members, number // size, size, *walkers.shape[2:])
+    parts = jnp.moveaxis(parts, 2, 1).reshape(-1, members, size, *walkers.shape[2:])
+    owners = jnp.repeat(jnp.arange(configurations).reshape(groups, members), number // size, axis=0)
 
     def one(argument):
         owner, electrons = argument
-        return function(*jax.tree.map(lambda leaf: leaf[owner], per_configuration), electrons)
+        return jax.vmap(function)(*jax.tree.map(lambda leaf: leaf[owner], per_configuration), electrons)
 
     results = jax.lax.map(one, (owners, parts))
-    return jax.tree.map(lambda x: x.reshape(configurations, number, *x.shape[2:]), results)
+    return jax.tree.map(lambda x: x.reshape(configurations, number, *x.shape[3:]), results)
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    """Largest divisor of a number that is not above the limit (at least 1)."""
+    return max(c for c in range(1, max(1, min(limit, number)) + 1) if number % c == 0)

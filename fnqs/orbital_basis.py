@@ -18,7 +18,7 @@ from fnqs.cell import reciprocal_vectors
 from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
 
-GRID_SPACING = 0.45
+GRID_SPACING = 0.5
 """Largest distance between grid points along a lattice vector (bohr)."""
 
 OVERLAP_FLOOR = 1e-3
@@ -73,8 +73,10 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     overlap = weight * values.T @ values
     norm = 1 / np.sqrt(_shell_means(np.diag(overlap), config))
     scaled = norm[:, None] * norm[None]
-    potential = weight * values.T @ (_screened_potential(square)[:, None] * values)
-    hamiltonian = _kinetic_energy(cell, counts, values, np.asarray(configuration.twist)) + potential
+    # The potential is negative everywhere; of a matrix and its transpose BLAS computes half the product.
+    weighted = np.sqrt(-weight * _screened_potential(square))[:, None] * values
+    kinetic = _kinetic_energy(cell, counts, protons, np.asarray(configuration.twist), config)
+    hamiltonian = kinetic - weighted.T @ weighted
     floor = OVERLAP_FLOOR * np.eye(len(overlap))
     lower = np.linalg.cholesky(scaled * overlap + floor)
     inverse = np.linalg.inv(lower)
@@ -122,29 +124,40 @@ def _orbitals(
     return np.concatenate(values, -1).reshape(len(square), -1), square
 
 
-def _kinetic_energy(cell: np.ndarray, counts: list[int], values: np.ndarray, twist: np.ndarray) -> np.ndarray:
-    """Kinetic energy matrix (B, B) in Ha of exp(i q r) u(r), sum over waves k of (k + q)^2/2; real without twist."""
+def _kinetic_energy(
+    cell: np.ndarray, counts: list[int], protons: np.ndarray, twist: np.ndarray, config: ModelConfig
+) -> np.ndarray:
+    """Kinetic energy matrix (B, B) in Ha of exp(i q r) u(r), sum over waves k of (k + q)^2/2; real without twist.
+
+    All protons have the same orbitals: those at the origin are transformed, and moved by phases.
+    """
     waves: list[np.ndarray] = [np.fft.fftfreq(count, 1 / count) for count in counts]
+    values, _ = _orbitals(cell, counts, np.zeros((1, 3)), config)
     fields = values.reshape(*counts, -1)
-    volume = abs(np.linalg.det(cell))
-    if not twist.any():
-        last = counts[2] // 2 + 1
-        waves[2] = np.arange(last, dtype=np.float64)
-        amplitudes = np.fft.rfftn(fields, axes=(0, 1, 2)).reshape(-1, values.shape[1]) / len(values)
-        twice = np.full(last, 2.0)  # a real transform leaves out the opposite waves
-        twice[0] = 1.0
-        energy = volume * _wave_energies(cell, waves, twist) * np.tile(twice, counts[0] * counts[1])
-        parts = np.concatenate([amplitudes.real, amplitudes.imag])
-        return parts.T @ (np.tile(energy, 2)[:, None] * parts)
-    amplitudes = np.fft.fftn(fields, axes=(0, 1, 2)).reshape(values.shape) / len(values)
-    energy = volume * _wave_energies(cell, waves, twist)
-    return amplitudes.conj().T @ (energy[:, None] * amplitudes)
+    real = not twist.any()
+    if real:
+        waves[2] = np.arange(counts[2] // 2 + 1, dtype=np.float64)
+        amplitudes = np.fft.rfftn(fields, axes=(0, 1, 2))
+    else:
+        amplitudes = np.fft.fftn(fields, axes=(0, 1, 2))
+    energies = 0.5 * np.sum(((_grid(waves) + twist) @ reciprocal_vectors(cell)) ** 2, axis=-1)
+    if real:
+        energies[:, :, 1:] *= 2  # a real transform leaves out the opposite waves
+    factors = np.sqrt(abs(np.linalg.det(cell)) * energies) / len(values)
+    fractional = protons @ np.linalg.inv(cell)
+    x, y, z = (np.exp(-2j * np.pi * np.outer(n, s)) for n, s in zip(waves, fractional.T, strict=True))
+    moved = (factors[..., None] * x[:, None, None] * y[:, None]) * z
+    orbitals = (moved[..., None] * amplitudes[..., None, :]).reshape(-1, len(protons) * fields.shape[-1])
+    if not real:
+        return orbitals.conj().T @ orbitals
+    parts = orbitals.view(np.float64).reshape(len(orbitals), -1, 2)
+    parts = np.concatenate([parts[..., 0], parts[..., 1]])
+    return parts.T @ parts
 
 
-def _wave_energies(cell: np.ndarray, waves: list[np.ndarray], twist: np.ndarray) -> np.ndarray:
-    """Energies (K,) in Ha of the waves with these integer components, shifted by the twist."""
-    integers = np.stack(np.meshgrid(*waves, indexing="ij"), -1).reshape(-1, 3)
-    return 0.5 * np.sum(((integers + twist) @ reciprocal_vectors(cell)) ** 2, axis=1)
+def _grid(axes: list[np.ndarray]) -> np.ndarray:
+    """All triples (n_1, n_2, n_3, 3) of the numbers along three axes."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
 
 
 def _screened_potential(square: np.ndarray) -> np.ndarray:

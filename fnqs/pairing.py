@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from fnqs.fermi import fermi_matrix
 from fnqs.forward_laplacian import Field, concatenate, elementwise, linear, product, shift
+from fnqs.local_coordinates import ParticleJet, bilinear_pairs, halves
 from fnqs.model_config import ModelConfig
 from fnqs.neighbours import smooth_pair
 from fnqs.orbital_basis import OrbitalBasis
@@ -67,11 +68,14 @@ def orbitals(
 
 
 def pair_functions(values: Field, pairing: jax.Array) -> Field:
-    """phi_ij (N/2, N/2) of up electrons i and down electrons j from orbital values (N, B) and P (B, B)."""
-    half = values.shape[0] // 2
-    up = linear(lambda u: u[:half].astype(pairing.dtype), values)
-    down = linear(lambda u: u[half:].astype(pairing.dtype) @ pairing, values)
-    return product("ia,ja->ij", up, down)
+    """phi_ij (N/2, N/2) of up electrons i and down electrons j from orbital values (N, B) and P (B, B).
+
+    Array or ParticleJet in, array or Jet in all coordinates out.
+    """
+    up, down = halves(values)
+    if isinstance(up, ParticleJet):
+        return bilinear_pairs(up, down, pairing)
+    return (up.astype(pairing.dtype) @ pairing) @ down.astype(pairing.dtype).T
 
 
 def _gaussians(square: Field, exponents: tuple[float, ...]) -> Field:

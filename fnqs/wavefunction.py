@@ -24,9 +24,9 @@ from fnqs.forward_laplacian import (
     log_determinant,
     product,
     scale,
-    shift,
 )
 from fnqs.jastrow import PAIR_RATES, PairFactor, whitened_pairs
+from fnqs.local_coordinates import gated, own_frame
 from fnqs.message_passing import ElectronNetwork, Linear, ProtonNetwork, radial_rates
 from fnqs.model_config import ModelConfig
 from fnqs.neighbours import (
@@ -195,12 +195,17 @@ class Amplitude(nn.Module):
         coordinates = independent(electrons) if derivatives else electrons
         flow = Linear(config.vectors, gain=0.01, name="backflow")(features)
         positions = add(coordinates, scale(product("ic,ixc->ix", flow, vectors), context.density))
-        values = orbitals(context.cell, context.inverse_cell, context.protons, positions, config)
+        frame = None
+        local = positions
+        if derivatives:
+            local, frame = own_frame(positions)
+        values = orbitals(context.cell, context.inverse_cell, context.protons, local, config)
         gates = Linear(config.amplitudes, gain=0.01, name="amplitudes")(features)
         phases, logs = [], []
         for term in range(config.determinants):
-            gate = shift(linear(lambda a, t=term: a @ context.amplitudes[t], gates), jnp.ones((), electrons.dtype))
-            pairs = pair_functions(product("ia,ia->ia", gate, values), context.pairing[term])
+            mixing = context.amplitudes[term]
+            mixed = values * (1 + gates @ mixing) if frame is None else gated(values, frame, gates, mixing)
+            pairs = pair_functions(mixed, context.pairing[term])
             phase, log = log_determinant(pairs)
             phases.append(phase)
             logs.append(log)

@@ -18,8 +18,8 @@ from fnqs.wavefunction import WaveFunction
 from fnqs_data.record import Record
 from fnqs_eval.statistics import Estimate, reblocked_error, v_score
 from fnqs_eval.table import EnergyResult
+from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import SamplingConfig
-from fnqs_train.loop import walkers_at_once
 from fnqs_train.step import make_equilibration
 from fnqs_train.walkers import START_WIDTH
 
@@ -103,7 +103,9 @@ class _Sampler:
             target_acceptance=settings.target_acceptance,
         )
         self.equilibrate = make_equilibration(wavefunction, sampling)
-        self.measure = _make_measure(wavefunction, settings.sweeps_between, walkers_at_once(number))
+        self.measure = _make_measure(
+            wavefunction, settings.sweeps_between, choose_chunks(number, wavefunction.config).energy
+        )
 
     def run(self, params: dict, records: Sequence[Record], twisted: bool, steps: int | None) -> list[EnergyResult]:
         """Sample K records of one N until every error bar is short enough."""

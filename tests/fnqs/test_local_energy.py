@@ -111,7 +111,7 @@ def test_chunks_change_nothing(model, compiled, chunk):
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.integers(1, 3), st.integers(1, 7), st.integers(1, 9))
+@given(st.integers(1, 6), st.integers(1, 7), st.integers(1, 20))
 def test_chunks_keep_order_and_size(configurations, number, chunk):
     """Every walker meets its own configuration, and never more than `chunk` at a time."""
     walkers = jnp.arange(configurations * number, dtype=jnp.float64).reshape(configurations, number, 1, 1)

@@ -10,11 +10,12 @@ from fnqs.local_energy import local_energies
 from fnqs.log_derivatives import log_derivatives
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
+from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig
-from fnqs_train.loop import walkers_at_once
 from fnqs_train.step import Learned, make_equilibration, make_optimizer, make_step
 
 CLIP = OptimizerConfig.clip_width
+CHUNKS = Chunks(energy=4, gradient=8)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def take_step(wavefunction, small_sampling, params):
 
     def take(systems, walkers, widths, settings=None, learned=None, key=2):
         optimizer = make_optimizer(settings or OptimizerConfig())
-        step = make_step(wavefunction, optimizer, small_sampling, CLIP, walkers_at_once(2))
+        step = make_step(wavefunction, optimizer, small_sampling, CLIP, CHUNKS)
         if learned is None:
             own = jax.tree.map(jnp.array, params)  # a step takes the arrays of its first argument away
             learned = Learned(own, optimizer.init(own))
@@ -70,8 +71,8 @@ def test_a_mixed_batch_equals_its_members_alone(wavefunction, systems, params, s
     @jax.jit
     def evaluate(params, systems, walkers):
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
-        energies = local_energies(wavefunction, params, contexts, systems, walkers, walkers_at_once(2))
-        return energies, log_derivatives(wavefunction, params, systems, walkers, walkers_at_once(2))
+        energies = local_energies(wavefunction, params, contexts, systems, walkers, CHUNKS.energy)
+        return energies, log_derivatives(wavefunction, params, systems, walkers, CHUNKS.gradient)
 
     energies, rows = evaluate(params, systems, start[0])
     assert np.abs(energies[0] - energies[1]).max() > 0.01  # the two differ, so a mix-up would show

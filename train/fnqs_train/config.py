@@ -14,6 +14,7 @@ from fnqs.errors import InputError
 from fnqs.files import replaced_when_whole, write_text_whole
 from fnqs.model_config import ModelConfig
 from fnqs.settings import apply_overrides, describe, from_table, read_toml, to_table, to_toml
+from fnqs_train.chunks import MemoryConfig
 
 CONFIG_NAME = "config.toml"
 RECIPE_NAME = "recipe.toml"
@@ -145,6 +146,7 @@ class RunConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     log: LogConfig = field(default_factory=LogConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
 
@@ -268,6 +270,8 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "checkpoint.every_steps": _at_least(1),
     "checkpoint.keep": _at_least(2),
     "checkpoint.every_nth_kept": _at_least(1),
+    "memory.energy_walkers": _at_least(0),
+    "memory.gradient_walkers": _at_least(0),
     "log.every_steps": _at_least(1),
     "transfer.walkers": _at_least(2),
     "transfer.equilibration_sweeps": _at_least(0),

@@ -18,6 +18,7 @@ from fnqs.wavefunction import WaveFunction
 from fnqs_data.store import Dataset
 from fnqs_data.stream import ConfigurationStream
 from fnqs_train.checkpoint import Checkpoints
+from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import RunConfig, save_config
 from fnqs_train.preparation import PreparedBatches
 from fnqs_train.progress import TrainingProgress
@@ -144,7 +145,7 @@ def train(
                         optimizer,
                         sampling,
                         config.optimizer.clip_width,
-                        walkers_at_once(batch.number),
+                        choose_chunks(batch.number, config.model, config.memory),
                     )
                 learned, walkers, widths, report = steps[batch.number](learned, systems, walkers, widths, key)  # type: ignore[operator]
                 report = jax.device_get(report)
@@ -206,13 +207,6 @@ def train(
                     progress.message(f"stopped at step {done} as asked; resume with --resume")
                     raise KeyboardInterrupt
     return learned.params
-
-
-def walkers_at_once(number: int) -> int:
-    """How many walkers of N electrons to differentiate together: fits a processor's cache, bounds memory."""
-    if jax.default_backend() == "cpu":
-        return max(1, int(256 / number))
-    return max(1, int(2**21 / number**3))
 
 
 def _mean_energy(report: StepReport) -> float | None:

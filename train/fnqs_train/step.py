@@ -18,6 +18,7 @@ from fnqs.natural_gradient import centre_per_configuration, clip_local_energies,
 from fnqs.sampling import adapt_widths, initial_walkers, metropolis
 from fnqs.system import System
 from fnqs.wavefunction import WaveFunction
+from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
 
 ROUND = 5
@@ -104,7 +105,7 @@ def make_step(
     optimizer: optax.GradientTransformationExtraArgs,
     sampling: SamplingConfig,
     clip_width: float,
-    chunk: int,
+    chunks: Chunks,
 ) -> Callable:
     """Compile step(learned, systems, walkers, widths, key) -> learned, walkers, widths, report.
 
@@ -118,9 +119,9 @@ def make_step(
         walkers, acceptance = metropolis(wavefunction, params, contexts, walkers, widths, key, sampling.sweeps)
         widths = adapt_widths(widths, acceptance, sampling.target_acceptance)
 
-        energies = local_energies(wavefunction, params, contexts, systems, walkers, chunk)
+        energies = local_energies(wavefunction, params, contexts, systems, walkers, chunks.energy)
         energies = energies.astype(jnp.complex128 if jnp.iscomplexobj(energies) else jnp.float64)
-        rows = log_derivatives(wavefunction, params, systems, walkers, chunk)
+        rows = log_derivatives(wavefunction, params, systems, walkers, chunks.gradient)
         finite = jnp.all(jnp.isfinite(energies), axis=1) & jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim)))
 
         # A configuration with a non-finite number contributes nothing: zero rows, zero residual.
