@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import signal
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -225,3 +226,24 @@ def test_a_signal_saves_and_the_resumed_run_is_the_same(tmp_path, config, datase
     monkeypatch.undo()
     assert_same(train(rare, tmp_path / "run", dataset, resume=True), reference[1])
     assert rows(tmp_path / "run") == rows(reference[0])
+
+
+def test_nothing_is_compiled_during_a_run(tmp_path, config, dataset, reference):
+    """Twice as many steps need the same compilations: those of the start."""
+    del reference  # by now every program of these shapes has been compiled
+    counted = []
+    for steps in (4, 8):
+        compilations = []
+        listen = partial(_note_compilation, compilations)
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        train(dataclasses.replace(config, steps=steps), tmp_path / str(steps), dataset)
+        jax.monitoring.unregister_event_duration_listener(listen)
+        counted.append(len(compilations))
+    assert counted[0] == counted[1]
+    assert counted[0] > 0  # the listener hears compilations at all: drawing parameters is compiled in every run
+
+
+def _note_compilation(found: list[str], event: str, duration: float, **_) -> None:
+    del duration
+    if "backend_compile" in event:
+        found.append(event)

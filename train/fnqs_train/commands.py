@@ -79,7 +79,7 @@ def _train(arguments: list[str] | None) -> int:
     options = parser.parse_args(arguments)
     config = load_config(options.config, options.overrides)
     run_folder = options.output or RUNS / config.name
-    configure()
+    configure(tf32=config.precision.tf32)
 
     if options.restart:
         _delete_run(run_folder)

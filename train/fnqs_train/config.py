@@ -78,6 +78,17 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class PrecisionConfig:
+    """The precision of the network; solves, Ewald constants and statistics are float64 in any case.
+
+    Attributes:
+        tf32: let accelerators round float32 matrix products to TensorFloat-32; a processor's are not affected.
+    """
+
+    tf32: bool = False
+
+
+@dataclass(frozen=True)
 class CheckpointConfig:
     """When to save and what to keep; the best by energy is always kept.
 
@@ -147,6 +158,7 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     log: LogConfig = field(default_factory=LogConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
 
