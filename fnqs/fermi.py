@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 
 @jax.custom_jvp
@@ -30,8 +33,63 @@ def _fermi_matrix_jvp(primals, tangents):
     hamiltonian, beta, filling = primals
     d_hamiltonian, d_beta, _ = tangents
     vectors, occupations, centred = _solve(hamiltonian, beta, filling)
+    change = _change(vectors.conj().T @ d_hamiltonian @ vectors, d_beta, occupations, centred, beta)
+    value = (vectors * occupations.astype(vectors.dtype)) @ vectors.conj().T
+    return value, vectors @ change @ vectors.conj().T
+
+
+@jax.custom_jvp
+def filled_pairs(
+    inverse: jax.Array,
+    lower: jax.Array,
+    hamiltonian: jax.Array,
+    onsite: jax.Array,
+    inverse_temperature: jax.Array,
+    filling: jax.Array,
+) -> jax.Array:
+    """inverse^T F(H + (X + X^T)/2) inverse for real H and X = inverse diag(onsite) lower.
+
+    The same as with `fermi_matrix`, but its derivative stays among the levels: three products of matrices
+    where the chain rule has seven. It is the costliest part of a parameter derivative.
+
+    Args:
+        inverse: (B, B) of an `OrbitalBasis`, as the next two; derivatives in these three are not defined.
+        lower: (B, B).
+        hamiltonian: (B, B), Ha.
+        onsite: (B,) Ha.
+        inverse_temperature: () beta, 1/Ha.
+        filling: () the trace of F.
+
+    Returns:
+        (B, B) symmetric.
+    """
+    return _filled_pairs(inverse, lower, hamiltonian, onsite, inverse_temperature, filling)[0]
+
+
+@partial(filled_pairs.defjvp, symbolic_zeros=True)
+def _filled_pairs_jvp(primals, tangents):
+    inverse, lower, hamiltonian, onsite, beta, filling = primals
+    if not all(isinstance(tangent, SymbolicZero) for tangent in (*tangents[:3], tangents[5])):
+        raise NotImplementedError("the pairing is differentiated in its parameters only; use fermi_matrix")
+    d_onsite, d_beta = (jnp.zeros(t.shape, t.dtype) if isinstance(t, SymbolicZero) else t for t in tangents[3:5])
+    value, vectors, occupations, centred = _filled_pairs(inverse, lower, hamiltonian, onsite, beta, filling)
+    levels, turned = vectors.T @ inverse, lower @ vectors
+    moved = (levels * d_onsite) @ turned
+    change = _change(0.5 * (moved + moved.T), d_beta, occupations, centred, beta)
+    return value, levels.T @ change @ levels
+
+
+def _filled_pairs(inverse, lower, hamiltonian, onsite, beta, filling):
+    """Compute `filled_pairs` together with eigenvectors, occupations and energies relative to mu."""
+    moved = (inverse * onsite) @ lower
+    vectors, occupations, centred = _solve(hamiltonian + 0.5 * (moved + moved.T), beta, filling)
+    levels = vectors.T @ inverse
+    return (levels.T * occupations) @ levels, vectors, occupations, centred
+
+
+def _change(rotated: jax.Array, d_beta: jax.Array, occupations: jax.Array, centred: jax.Array, beta: jax.Array):
+    """Change of F among the levels, for a change `rotated` (B, B) of H among the levels and one of beta."""
     slope = -occupations * (1 - occupations)  # f'(x) at x = beta (energy - mu)
-    rotated = vectors.conj().T @ d_hamiltonian @ vectors
     levels = jnp.real(jnp.diagonal(rotated))
     weight = jnp.sum(slope)
     shift = (jnp.sum(slope * levels) + d_beta / beta * jnp.sum(slope * centred)) / weight
@@ -40,9 +98,7 @@ def _fermi_matrix_jvp(primals, tangents):
     close = jnp.abs(gap) * beta < 1e-4
     mean_slope = 0.5 * beta * (slope[:, None] + slope[None])
     ratio = jnp.where(close, mean_slope, (occupations[:, None] - occupations[None]) / jnp.where(close, 1.0, gap))
-    change = ratio.astype(rotated.dtype) * rotated + jnp.diag(slope * centred * d_beta).astype(rotated.dtype)
-    value = (vectors * occupations.astype(vectors.dtype)) @ vectors.conj().T
-    return value, vectors @ change @ vectors.conj().T
+    return ratio.astype(rotated.dtype) * rotated + jnp.diag(slope * centred * d_beta).astype(rotated.dtype)
 
 
 def _solve(hamiltonian: jax.Array, beta: jax.Array, filling: jax.Array):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fnqs.forward_laplacian import Field, add, concatenate, elementwise, linear, product, shift
 from fnqs.model_config import ModelConfig
-from fnqs.neighbours import off_diagonal, sum_messages, sum_over_electrons, sum_over_protons
+from fnqs.neighbours import filter_protons, off_diagonal, sum_messages, sum_over_electrons, sum_over_protons
 
 SLOWEST_RATE, FASTEST_RATE = 0.5, 3.0
 """Ends of the geometric series of decay rates (1/bohr) of the radial functions."""
@@ -106,10 +106,10 @@ class ElectronNetwork(nn.Module):
         """
         config = self.config
         by_spin = _split_spins(electron_radial)
-        density = linear(lambda x: jnp.einsum("imk,mkf->imf", x, proton_filters), proton_radial)
+        # Filters are linear in the radial functions: where only their sum is wanted, the sum comes first.
         surroundings = add(
-            sum_over_protons(density),
-            sum_over_electrons(Linear(config.features, bias=False, name="density_filters")(by_spin)),
+            filter_protons(proton_radial, proton_filters),
+            Linear(config.features, bias=False, name="density_filters")(sum_over_electrons(by_spin)),
         )
         proton_weights = linear(lambda x: jnp.einsum("imk,mkc->imc", x, proton_vector_filters), proton_radial)
         electron_weights = Linear(config.vectors, bias=False, gain=0.3, name="vector_filters")(by_spin)

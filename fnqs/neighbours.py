@@ -113,6 +113,17 @@ def sum_over_protons(pair: Field) -> Field:
     )
 
 
+def filter_protons(radial: Field, filters: jax.Array) -> Field:
+    """Sum radial functions (N, M, K) times the filters (M, K, F) of every proton: (N, F), T = 3N."""
+
+    def contract(x: jax.Array) -> jax.Array:
+        return jnp.einsum("...imk,mkf->...if", x, filters)
+
+    if not isinstance(radial, Jet):
+        return contract(radial)
+    return Jet(contract(radial.value), _own_coordinates(contract(radial.jacobian)), contract(radial.laplacian))
+
+
 def sum_over_electrons(pair: Field) -> Field:
     """Sum an electron-electron quantity (N, N, ...) with an empty diagonal over senders: (N, ...), T = 3N."""
     if not isinstance(pair, Jet):

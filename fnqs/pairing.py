@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fnqs.fermi import fermi_matrix
+from fnqs.fermi import fermi_matrix, filled_pairs
 from fnqs.forward_laplacian import Field, concatenate, elementwise, linear, product, shift
 from fnqs.local_coordinates import ParticleJet, bilinear_pairs, halves
 from fnqs.model_config import ModelConfig
@@ -36,22 +36,24 @@ def pairing_matrix(basis: OrbitalBasis, onsite: jax.Array, inverse_temperature: 
     Returns:
         (B, B) symmetric P for unnormalised orbitals, float64 or complex128.
     """
+    filling = jnp.asarray(pairs, onsite.dtype)
+    if not jnp.iscomplexobj(basis.hamiltonian):
+        arrays = (jnp.asarray(part) for part in (basis.inverse, basis.lower, basis.hamiltonian))
+        return filled_pairs(*arrays, onsite, inverse_temperature, filling)
     moved = (basis.inverse * onsite[None]) @ basis.lower
     hamiltonian = basis.hamiltonian + (0.5 * (moved + moved.T)).astype(basis.hamiltonian.dtype)
-    filling = jnp.asarray(pairs, onsite.dtype)
     occupations = fermi_matrix(hamiltonian, inverse_temperature, filling)
-    if jnp.iscomplexobj(hamiltonian):
-        _, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hamiltonian))
-        occupied = vectors[:, :pairs]
-        # Eigenvectors have arbitrary phases; refer all terms to one set, so that their sum has no trace of them.
-        _, reference = jnp.linalg.eigh(basis.hamiltonian)
-        turn, _ = jnp.linalg.slogdet(reference[:, :pairs].conj().T @ occupied)
-        occupied = occupied.at[:, 0].multiply(turn.conj())
-        weights = jnp.real(jnp.einsum("an,ab,bn->n", occupied.conj(), occupations, occupied))
-        occupied = occupations @ (occupied / jax.lax.stop_gradient(weights).astype(occupied.dtype))
-        occupations = occupied @ occupied.T
-    inverse = jnp.asarray(basis.inverse).astype(occupations.dtype)
-    return inverse.T @ occupations @ inverse
+    _, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hamiltonian))
+    occupied = vectors[:, :pairs]
+    # Eigenvectors have arbitrary phases; refer all terms to one set, so that their sum has no trace of them.
+    _, reference = jnp.linalg.eigh(basis.hamiltonian)
+    turn, _ = jnp.linalg.slogdet(reference[:, :pairs].conj().T @ occupied)
+    occupied = occupied.at[:, 0].multiply(turn.conj())
+    weights = jnp.real(jnp.einsum("an,ab,bn->n", occupied.conj(), occupations, occupied))
+    occupied = occupations @ (occupied / jax.lax.stop_gradient(weights).astype(occupied.dtype))
+    inverse = jnp.asarray(basis.inverse).astype(occupied.dtype)
+    carried = inverse.T @ occupied
+    return carried @ carried.T
 
 
 def orbitals(

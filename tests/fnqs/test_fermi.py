@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from fnqs.fermi import fermi_matrix
+from fnqs.fermi import fermi_matrix, filled_pairs
 
 SIZE = 6
 FILLING = 2.0
@@ -125,3 +125,43 @@ def test_derivative_across_nearly_degenerate_levels(splitting):
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, difference / (2 * STEP), atol=DIFFERENCE)
     np.testing.assert_allclose(found, found.T, atol=ROUNDING * 1e3)  # rounding over the smallest gap used
+
+
+def pairs_by_the_chain_rule(inverse, lower, hamiltonian, onsite, beta, filling):
+    moved = (inverse * onsite) @ lower
+    return inverse.T @ fermi_matrix(hamiltonian + 0.5 * (moved + moved.T), beta, filling) @ inverse
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**31), st.booleans())
+def test_pairs_equal_the_chain_rule(seed, degenerate):
+    """Value and both directions of differentiation, batched as in a training step."""
+    generator = np.random.default_rng(seed)
+    lower = np.tril(generator.normal(size=(SIZE, SIZE))) + 3 * np.eye(SIZE)
+    basis = [jnp.asarray(part) for part in (np.linalg.inv(lower), lower, hermitian(seed + 1))]
+    if degenerate:
+        basis[2] = jnp.diag(jnp.asarray([0.0, 0.0, 1.0, 1.0, 1.0, 2.0]))
+    onsite = jnp.zeros(SIZE) if degenerate else jnp.asarray(generator.normal(size=SIZE))
+    learned = (onsite, jnp.asarray(4.0))
+    steps = (jnp.asarray(generator.normal(size=SIZE)), jnp.asarray(0.3))
+    weights = jnp.asarray(generator.normal(size=(3, SIZE, SIZE)))
+
+    def derivatives(function):
+        pairs = lambda *values: function(*basis, *values, jnp.asarray(FILLING))  # noqa: E731
+        value, forward = jax.jvp(pairs, learned, steps)
+        _, pull_back = jax.vjp(pairs, *learned)
+        return value, forward, *jax.vmap(pull_back)(weights)
+
+    found, expected = jax.jit(lambda: (derivatives(filled_pairs), derivatives(pairs_by_the_chain_rule)))()
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e3 * ROUNDING)  # the basis is conditioned like 1e2
+
+
+def test_pairs_refuse_derivatives_in_the_basis():
+    identity = jnp.eye(SIZE)
+    with pytest.raises(NotImplementedError, match="parameters only"):
+        jax.jvp(
+            lambda h: filled_pairs(identity, identity, h, jnp.zeros(SIZE), jnp.asarray(4.0), jnp.asarray(FILLING)),
+            (jnp.asarray(hermitian(0)),),
+            (identity,),
+        )
