@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fnqs.configuration import make_configuration
+from fnqs.langevin import langevin
 from fnqs.sampling import NARROWEST, WIDEST, adapt_widths, initial_walkers, metropolis
 
 TARGET = 0.5
@@ -23,9 +24,9 @@ class HarmonicTrap:
         return jnp.ones(()), -0.5 * context * jnp.sum(electrons**2)
 
 
-def equilibrate(wavefunction, params, contexts, walkers, key, rounds=25, sweeps=10):
+def equilibrate(wavefunction, params, contexts, walkers, key, rounds=25, sweeps=10, method=metropolis):
     """Adapt the widths and return walkers, widths and the acceptance of every round."""
-    move = jax.jit(lambda r, w, k: metropolis(wavefunction, params, contexts, r, w, k, sweeps))
+    move = jax.jit(lambda r, w, k: method(wavefunction, params, contexts, r, w, k, sweeps))
     widths = jnp.full(len(walkers), 0.05)
     history = []
     for part in jax.random.split(key, rounds):
@@ -35,10 +36,11 @@ def equilibrate(wavefunction, params, contexts, walkers, key, rounds=25, sweeps=
     return walkers, widths, np.array(history)
 
 
-def test_samples_a_known_density():
+@pytest.mark.parametrize("method", [metropolis, langevin])
+def test_samples_a_known_density(method):
     stiffness = jnp.array([0.5, 8.0])
     walkers = jnp.zeros((2, 2000, 2, 3))
-    walkers, widths, history = equilibrate(HarmonicTrap(), {}, stiffness, walkers, jax.random.key(0))
+    walkers, widths, history = equilibrate(HarmonicTrap(), {}, stiffness, walkers, jax.random.key(0), method=method)
     # Narrow and wide densities find their own widths; 2000 walkers times 10 sweeps leave 1 % of noise.
     np.testing.assert_allclose(history[-5:].mean(0), TARGET, atol=0.05)
     assert float(widths[0] / widths[1]) == pytest.approx(4, rel=0.2)

@@ -42,6 +42,7 @@ class SamplingConfig:
     Attributes:
         walkers_per_configuration: walkers of each configuration in a step.
         configurations_per_step: configurations that meet in a step.
+        move: plain Metropolis moves, or Langevin moves along the gradient of log|psi|, dearer and longer.
         sweeps: all-electron moves between two steps.
         equilibration_sweeps: all-electron moves of a configuration seen for the first time.
         target_acceptance: acceptance, between 0 and 1, to which each configuration's step width is tuned.
@@ -49,6 +50,7 @@ class SamplingConfig:
 
     walkers_per_configuration: int = 16
     configurations_per_step: int = 16
+    move: Literal["metropolis", "langevin"] = "metropolis"
     sweeps: int = 10
     equilibration_sweeps: int = 100
     target_acceptance: float = 0.5

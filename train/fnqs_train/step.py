@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from fnqs.langevin import langevin
 from fnqs.local_energy import local_energies
 from fnqs.log_derivatives import log_derivatives
 from fnqs.natural_gradient import centre_per_configuration, clip_local_energies, spring
@@ -20,6 +21,9 @@ from fnqs.system import System
 from fnqs.wavefunction import WaveFunction
 from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
+
+MOVES = {"metropolis": metropolis, "langevin": langevin}
+"""Ways to move the walkers, by their names in a config."""
 
 ROUND = 5
 """Sweeps between two adaptations of the step width while equilibrating."""
@@ -77,6 +81,7 @@ def make_optimizer(settings: OptimizerConfig) -> optax.GradientTransformationExt
 @cache
 def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig) -> Callable:
     """Compile equilibrate(params, systems, walkers, widths, fresh, key) -> walkers, widths, acceptance."""
+    move = MOVES[sampling.move]
 
     @jax.jit
     def equilibrate(params, systems: System, walkers, widths, fresh, key):
@@ -90,7 +95,7 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig) -> 
 
         def one_round(state, key):
             walkers, widths = state
-            walkers, acceptance = metropolis(wavefunction, params, contexts, walkers, widths, key, ROUND)
+            walkers, acceptance = move(wavefunction, params, contexts, walkers, widths, key, ROUND)
             return (walkers, adapt_widths(widths, acceptance, sampling.target_acceptance)), acceptance
 
         (walkers, widths), acceptance = jax.lax.scan(one_round, (walkers, widths), jax.random.split(move_key, rounds))
@@ -111,12 +116,13 @@ def make_step(
 
     Shapes: systems stacked over K configurations of one N, walkers (K, n, N, 3), widths (K,).
     """
+    move = MOVES[sampling.move]
 
     @partial(jax.jit, donate_argnums=(0,))
     def step(learned: Learned, systems: System, walkers, widths, key):
         params, number = learned.params, walkers.shape[2]
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
-        walkers, acceptance = metropolis(wavefunction, params, contexts, walkers, widths, key, sampling.sweeps)
+        walkers, acceptance = move(wavefunction, params, contexts, walkers, widths, key, sampling.sweeps)
         widths = adapt_widths(widths, acceptance, sampling.target_acceptance)
 
         energies = local_energies(wavefunction, params, contexts, systems, walkers, chunks.energy)
