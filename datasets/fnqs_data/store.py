@@ -113,6 +113,11 @@ class Dataset:
         return self._strings("split")
 
     @cached_property
+    def trajectories(self) -> list[str]:
+        """Trajectory of every record; empty where a record stands alone."""
+        return self._strings("trajectory") if "trajectory" in self._index else [""] * len(self)
+
+    @cached_property
     def identifiers(self) -> list[str]:
         """Identifier of every record."""
         return [name.decode() for name in self._index["identifier"].tolist()]
