@@ -12,6 +12,11 @@ from fnqs.errors import InputError
 from fnqs_data.record import Record
 
 
+def shard_name(place: int) -> str:
+    """File name of a shard."""
+    return f"shard-{place:05d}.array_record"
+
+
 class ShardWriter:
     """An ArrayRecord file whose failures are OSErrors, like those of any other file."""
 
