@@ -44,9 +44,9 @@ BETWEEN_FRAMES = 40
 MOLECULE_STEP = 0.12
 """Step of a molecule's centre in r_s, and of its axis in radians times five."""
 
-ONE_IMAGE = 32
+ONE_IMAGE = 54
 """In cells of this many protons only the nearest image of each counts: half the cell away, the screened
-interaction is below 6e-3 Ha."""
+interaction is below 3e-3 Ha."""
 
 _CORNERS = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
 
