@@ -32,13 +32,13 @@ WALL = 5.0
 LONGEST_BOND = 2.2
 """Bonds never grow beyond this (bohr), so that molecules survive the hot start."""
 
-SWEEPS = 60
+SWEEPS = 100
 """Metropolis sweeps from random places; the first half cools."""
 
 HOT_START = 30.0
 """Temperature of the first sweep in units of the wanted one."""
 
-BETWEEN_FRAMES = 40
+BETWEEN_FRAMES = 80
 """Sweeps from one frame of a trajectory to the next."""
 
 MOLECULE_STEP = 0.12
