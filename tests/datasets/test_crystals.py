@@ -58,6 +58,8 @@ def test_impossible_numbers_are_input_errors():
         lattice("sc", 4000)
     with pytest.raises(InputError, match="multiple"):
         molecular_lattice("pa3", 4, None)
+    with pytest.raises(InputError, match="too large"):
+        molecular_lattice("pa3", 8 * 300, None)
     with pytest.raises(InputError, match="24 protons"):
         molecular_lattice("cmca-12", 12, (1, 1, 1))
 

@@ -10,7 +10,7 @@ from ase.build import make_supercell
 from scipy.spatial.transform import Rotation
 
 from fnqs.errors import InputError
-from fnqs_data.generate.crystals import compact_supercells, lattice
+from fnqs_data.generate.crystals import LARGEST_SEARCH, compact_supercells, lattice
 from fnqs_data.generate.molecular_structures import STRUCTURES, molecules_of
 
 ROTORS = ("fcc-rotors", "hcp-rotors")
@@ -63,6 +63,8 @@ def molecular_lattice(
             f"no supercell of {phase} holds {number} protons; its primitive cell has {2 * len(centres)}: "
             "choose a multiple"
         )
+    if repeats is None and index > LARGEST_SEARCH:
+        raise InputError(f"{phase} with {number} protons is too large for a search of its cells; give supercell")
     unit = Atoms(numbers=[1] * len(centres), positions=centres, cell=cell, tags=range(len(centres)))
     result = []
     for matrix in compact_supercells(cell, index) if repeats is None else [np.diag(repeats)]:
