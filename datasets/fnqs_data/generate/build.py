@@ -96,7 +96,7 @@ def build_recipe(
             while first < len(blocks) and start + blocks[first].count <= position:
                 start += blocks[first].count
                 first += 1
-            bar.reset(task, completed=sum(_cost(recipe, block) for block in blocks[:first]))
+            bar.update(task, completed=sum(_cost(recipe, block) for block in blocks[:first]))
             remaining = blocks[first:]
             for block, batch in zip(remaining, apply(_draw_block, [text] * len(remaining), remaining), strict=True):
                 yield from (decode_record(data) for data in islice(batch, max(position - start, 0), None))

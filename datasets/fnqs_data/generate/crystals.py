@@ -117,6 +117,7 @@ def compact_supercells(cell: np.ndarray, index: int) -> list[np.ndarray]:
     shapes = []
     for form in forms[compact[np.sort(firsts)]]:
         reduced, operation = minkowski_reduce(form @ cell)
+        reduced = np.array(reduced)
         gram = np.abs(reduced @ reduced.T)
         entries = np.sort(np.concatenate([np.diag(gram), gram[np.triu_indices(3, 1)]]))
         shapes.append((-round(np.sqrt(np.diag(gram).min()), 6), tuple(np.round(entries, 6)), operation @ form))
