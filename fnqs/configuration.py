@@ -74,6 +74,20 @@ def find_fault(configuration: Configuration) -> str | None:
     number = len(protons)
     if number < 2 or number % 2:
         return f"N = {number} protons; fnqs needs an even number, two or more, for an unpolarised neutral cell"
+    if fault := find_cell_fault(cell):
+        return fault
+    distances = minimum_image_distances(cell, protons)
+    closest = distances.min()
+    if closest < SHORTEST_BOND:
+        i, j = np.unravel_index(distances.argmin(), distances.shape)
+        return (
+            f"protons {i} and {j} are {closest:.3f} bohr apart, closer than {SHORTEST_BOND} bohr (are the units right?)"
+        )
+    return None
+
+
+def find_cell_fault(cell: np.ndarray) -> str | None:
+    """Say in one clause why a cell (3, 3), bohr, is flat or too thin for the smooth periodic distance, or None."""
     volume = abs(cell_volume(cell))
     lengths = np.linalg.norm(cell, axis=1)
     if volume <= 1e-8 * np.prod(np.maximum(lengths, 1e-30)):
@@ -83,13 +97,6 @@ def find_fault(configuration: Configuration) -> str | None:
         return (
             f"the cell is too thin: its smallest height {heights.min():.3f} bohr is under {THINNEST_CELL} of the "
             f"cube root of its volume, {volume ** (1 / 3):.3f} bohr; give a more compact supercell"
-        )
-    distances = minimum_image_distances(cell, protons)
-    closest = distances.min()
-    if closest < SHORTEST_BOND:
-        i, j = np.unravel_index(distances.argmin(), distances.shape)
-        return (
-            f"protons {i} and {j} are {closest:.3f} bohr apart, closer than {SHORTEST_BOND} bohr (are the units right?)"
         )
     return None
 

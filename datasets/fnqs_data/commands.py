@@ -30,7 +30,8 @@ bohr and energies in Ha; energies are printed in Ha per atom, r_s in bohr.
 """
 
 BUILD = f"""\
-Build the data set of a recipe. Same recipe, same data: the number of processes does not matter.
+Build the data set of a recipe. Same recipe, same data: the number of processes does not matter. If a build is
+stopped or killed, the same command goes on from the finished shards and makes the very same data set.
 
 A recipe is TOML with name, seed and [[family]] tables. Phases: {", ".join(PHASES)}.
 Example: configs/datasets/quickstart.toml; lengths in bohr, displacements in units of r_s, temperatures in K.
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"fnqs-data: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("fnqs-data: stopped", file=sys.stderr)
+        goes_on = "; the same command goes on from the finished shards" if options.run is _build else ""
+        print(f"fnqs-data: stopped{goes_on}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 2

@@ -33,6 +33,7 @@ class Record:
         source: name of the file that the record was read from.
         frame: its frame in that file.
         digest: blake2b of that file, hexadecimal.
+        trajectory: name of the simulation run that it is a frame of; empty where it stands alone.
     """
 
     configuration: Configuration
@@ -49,6 +50,7 @@ class Record:
     source: str = ""
     frame: int | None = None
     digest: str = ""
+    trajectory: str = ""
 
     @property
     def number(self) -> int:
@@ -85,6 +87,7 @@ class _Encoded(msgspec.Struct, array_like=True, frozen=True):
     source: str
     frame: int | None
     digest: str
+    trajectory: str = ""
 
 
 _decoder = msgspec.msgpack.Decoder(_Encoded)
@@ -111,6 +114,7 @@ def encode_record(record: Record) -> bytes:
             source=record.source,
             frame=record.frame,
             digest=record.digest,
+            trajectory=record.trajectory,
         )
     )
 
@@ -146,6 +150,7 @@ def decode_record(data: bytes) -> Record:
         source=stored.source,
         frame=stored.frame,
         digest=stored.digest,
+        trajectory=stored.trajectory,
     )
 
 

@@ -37,6 +37,7 @@ def records() -> list[Record]:
         forces = np.random.default_rng(i).normal(size=(number, 3))
         labels = {"energy": -0.5 * number, "forces": forces, "corrected": True} if i % 3 == 0 else {}
         split = "held-out-density" if i >= 36 else "train"
+        labels["trajectory"] = f"run-{i // 4}" if i % 2 else ""
         made.append(_record(i, number, ("bcc", "pa3")[i % 2], split=split, **labels))
     return made
 

@@ -33,14 +33,16 @@ rotate = true
 """
     for phase, count, numbers, extra in [
         ("bcc", 12, [2, 4, 8], "displacement = [0.0, 0.2]"),
+        ("cs-iv", 6, [8], "temperature = [0, 1000]"),
         ("fcc", 6, [4], 'twist = "random"'),
         ("beta-tin", 6, [8], "displacement = 0.1"),
         ("pa3", 12, [8], "displacement = 0.1\nbond_spread = 0.05"),
         ("fcc-rotors", 12, [2, 8], "displacement = 0.1"),
         ("hcp-rotors", 12, [4], "displacement = 0.1"),
+        ("cmca-4", 12, [4, 8], "temperature = 0"),
         ("liquid-atomic", 12, [4, 8], "temperature = [1000, 4000]"),
         ("liquid-molecular", 12, [4, 8], "temperature = 1000"),
-        ("liquid-mixed", 12, [8], "temperature = 2000"),
+        ("liquid-mixed", 12, [8], "temperature = 2000\nframes = 3"),
     ]
 )
 
@@ -58,14 +60,30 @@ def dataset(recipe_file, tmp_path_factory):
 
 
 def test_every_configuration_is_sound(dataset):
-    assert len(dataset) == 96
+    assert len(dataset) == 114
     for record in dataset.read(range(len(dataset))):
         assert find_fault(record.configuration) is None
         assert 1.3 - 1e-9 <= record.density_parameter <= 2.5 + 1e-9  # r_s is the root of a determinant
         configuration = record.configuration
         assert closest_pairs(configuration.cell[None], configuration.protons[None])[0] >= 0.9
         assert bool(record.configuration.twist.any()) == (record.phase == "fcc")
-        assert (record.temperature is not None) == record.phase.startswith("liquid")
+        assert (record.temperature is not None) == record.phase.startswith(("liquid", "cs-iv", "cmca-4"))
+        assert (record.trajectory != "") == record.phase.startswith("liquid")
+
+
+def test_frames_of_a_trajectory_share_its_name_temperature_and_density(dataset):
+    trajectories = {}
+    for record in dataset.read(range(len(dataset))):
+        if record.trajectory:
+            trajectories.setdefault(record.trajectory, []).append(record)
+    sizes = {phase: [] for phase in dataset.phases}
+    for members in trajectories.values():
+        assert len({(r.phase, r.number, r.temperature, round(r.density_parameter, 9)) for r in members}) == 1
+        sizes[members[0].phase].append(len(members))
+    # A frame may be dropped when two protons come too close, and another trajectory then fills the number.
+    assert sum(sizes["liquid-mixed"]) == 12
+    assert max(sizes["liquid-mixed"]) == 3
+    assert set(sizes["liquid-atomic"]) == {1}
 
 
 def test_splits(dataset):
@@ -84,7 +102,7 @@ def test_the_seed_does_matter(dataset, tmp_path):
     assert build_recipe(tmp_path / "other.toml", tmp_path / "set", progress=False).digest != dataset.digest
 
 
-@pytest.mark.parametrize("phase", ["pa3", "fcc-rotors", "hcp-rotors", "liquid-molecular"])
+@pytest.mark.parametrize("phase", ["pa3", "fcc-rotors", "hcp-rotors", "cmca-4", "liquid-molecular"])
 def test_molecular_sets_have_a_bond_and_atomic_ones_none(dataset, phase):
     edges = np.arange(1.0, 2.0, 0.1)
 
@@ -109,6 +127,7 @@ def test_molecular_sets_have_a_bond_and_atomic_ones_none(dataset, phase):
             6,
             (22 * 144 / 8 / np.pi) ** (1 / 3),
         ),
+        ('phase = "chain"\nnumber = [4]\nspacing = [1.8, 1.8]\nvacuum = 10.0\ntwist = [[0.1, 0.4], 0, 0]', 4, None),
         ('phase = "bcc"\nnumber = [16]\nsupercell = [2, 2, 2]\ndensity = 1.31', 16, 1.31),
     ],
 )
@@ -118,7 +137,11 @@ def test_benchmark_structures(tmp_path, table, number, density):
     assert len(dataset) == 1
     configuration = dataset[0].configuration
     assert configuration.protons.shape == (number, 3)
-    assert density_parameter(configuration) == pytest.approx(density, rel=1e-12)  # rounding of a cube root
+    if density is not None:
+        assert density_parameter(configuration) == pytest.approx(density, rel=1e-12)  # rounding of a cube root
+    if "twist" in table:
+        assert 0.1 <= configuration.twist[0] <= 0.4
+    assert not configuration.twist[1:].any()
     nearest = closest_pairs(configuration.cell[None], configuration.protons[None])[0]
     expected = {"molecule": 1.4, "chain": 1.8 if number == 4 else 2.0}
     phase = dataset[0].phase
@@ -189,3 +212,33 @@ def test_a_full_disk_leaves_nothing(small, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         build_recipe(small, tmp_path / "set", progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
+
+
+def test_the_range_of_densities_can_be_wider(tmp_path):
+    (tmp_path / "wide.toml").write_text(
+        'name = "wide"\n'
+        '[[family]]\nphase = "bcc"\nnumber = [8]\ndensity = [0.5, 5.0]\ncount = 20\nclosest = 0.4\n'
+        '[[family]]\nphase = "liquid-atomic"\nnumber = [4]\ndensity = [0.6, 5.0]\ncount = 20\nclosest = 0.4\n'
+        "temperature = 5000\n"
+    )
+    densities = build_recipe(tmp_path / "wide.toml", tmp_path / "set", progress=False).density_parameters
+    assert densities.min() < 1.0
+    assert densities.max() > 4.0
+
+
+def test_displacements_follow_the_temperature(tmp_path):
+    # bcc at r_s = 1.3: 0.212 r_s of zero-point motion and 0.255 r_s at 2000 K (`test_thermal` checks the model).
+    found = {}
+    for temperature in (0, 2000):
+        (tmp_path / "one.toml").write_text(
+            'name = "one"\n[[family]]\nphase = "bcc"\nnumber = [16]\nsupercell = [2, 2, 2]\ndensity = 1.3\n'
+            f"count = 60\nclosest = 0.3\ntemperature = {temperature}\n"
+        )
+        dataset = build_recipe(tmp_path / "one.toml", tmp_path / f"set{temperature}", progress=False)
+        protons = np.stack([r.configuration.protons for r in dataset.read(range(60))])
+        # Displacements from the mean place over 60 draws; sites are the same in all of them.
+        spread = protons - protons.mean(axis=0)
+        found[temperature] = np.sqrt(np.mean(np.sum(spread**2, axis=-1)) * 60 / 59) / 1.3
+    # 16 x 60 x 3 Gaussians: the rms is known to 1.3 %, and four times that is allowed.
+    assert found[0] == pytest.approx(0.212, rel=0.05)
+    assert found[2000] == pytest.approx(0.255, rel=0.05)

@@ -55,7 +55,8 @@ def test_shares_add_up():
         ("phases =", "phase =", "did you mean 'phases'"),
         ('phase = "bcc"', 'phase = "bbc"', "did you mean 'bcc'"),
         ('phases = ["fcc"]', 'phases = ["fc"]', "did you mean 'fcc'"),
-        ("displacement = 0.1", "temperature = 300", "means nothing for phase bcc"),
+        ("displacement = 0.1", "bond = 1.4", "means nothing for phase bcc"),
+        ("displacement = 0.1", "temperature = -5", "temperature"),
         ("density = [1, 2.5]", "", "needs density"),
         ("number = [2, 4]", "number = [2, 3]", "even numbers"),
         ("number = [2, 4]", "number = []", "even numbers"),
@@ -72,6 +73,9 @@ def test_shares_add_up():
         ("seed = 5", "seed = -5", "seed"),
         ("seed = 5", "seed = ", "TOML"),
         ('phase = "bcc"', "", "no phase"),
+        ("displacement = 0.1", "displacement = 0.1\ntemperature = 300", "give one of them"),
+        ("displacement = 0.1", "frames = 4", "means nothing for phase bcc"),
+        ('phase = "bcc"', 'phase = "cmca4"', "did you mean 'cmca-4'"),
     ],
 )
 def test_mistakes_are_named(tmp_path, old, new, says):

@@ -23,7 +23,7 @@ def assert_same(a: Record, b: Record) -> None:
         assert np.array_equal(a.forces, b.forces)
     for name in ("identifier", "phase", "split", "temperature", "pressure", "energy", "energy_error"):
         assert getattr(a, name) == getattr(b, name)
-    for name in ("method", "corrected", "source", "frame", "digest"):
+    for name in ("method", "corrected", "source", "frame", "digest", "trajectory"):
         assert getattr(a, name) == getattr(b, name)
 
 
@@ -45,6 +45,7 @@ def test_encoding_keeps_every_bit(numbers, text, energy, corrected):
         source=text,
         frame=3,
         digest="ab",
+        trajectory=text,
     )
     assert_same(decode_record(encode_record(record)), record)
 
@@ -77,6 +78,7 @@ def test_index_columns_and_selection(tmp_path, records):
     assert dataset.phases == [r.phase for r in records]
     assert dataset.splits == [r.split for r in records]
     assert dataset.identifiers == [r.identifier for r in records]
+    assert dataset.trajectories == [r.trajectory for r in records]
     assert np.array_equal(np.isnan(dataset.energies_per_atom), [r.energy is None for r in records])
     chosen = dataset.where(split="train", phase="pa3", number=8)
     expected = [i for i, r in enumerate(records) if (r.split, r.phase, r.number) == ("train", "pa3", 8)]

@@ -7,11 +7,13 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from fnqs.configuration import density_parameter
 from fnqs.errors import InputError
 from fnqs.precision import cache_folder
+from fnqs_data.generate.disordered import DISORDERED
 from fnqs_data.generate.draw import draw_configurations
-from fnqs_data.generate.recipe import Family, parse_recipe, read_recipe
+from fnqs_data.generate.recipe import Family, Recipe, parse_recipe, read_recipe
 from fnqs_data.record import Record, decode_record, encode_record
 from fnqs_data.splits import HeldOut
-from fnqs_data.store import PARTIAL, Dataset, open_dataset, write_dataset
+from fnqs_data.store import PARTIAL, Dataset, open_dataset, resume_dataset, resumed_folder
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever the same recipe would give other configurations."""
 
 BLOCK = 256
@@ -35,6 +38,12 @@ BLOCK = 256
 
 WORTH_PROCESSES = 2000
 """Fewer configurations than this are built in one process."""
+
+BUILT_SHARD = 1024
+"""Records in one file: what a kill can cost at most."""
+
+COST_OF_DISORDER = 10.0
+"""Time to draw a disordered configuration, in units of N times that of a crystal: only the time left needs it."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +63,19 @@ def build_recipe(
     *,
     workers: int | None = None,
     progress: bool = True,
+    shard_size: int = BUILT_SHARD,
 ) -> Dataset:
-    """Build the data set of a recipe file into a new folder.
+    """Build the data set of a recipe file into a new folder, going on where a killed build of it stopped.
 
     Args:
         recipe_file: TOML.
         folder: must not exist yet.
         workers: processes; None takes one per core for large sets.
         progress: show a bar on stderr.
+        shard_size: records in one file.
 
     Raises:
-        InputError: for a wrong recipe or a folder that is taken.
+        InputError: for a wrong recipe, a folder that is taken, or one that another process is building.
         OSError: if the disk is full; nothing half-written stays.
     """
     recipe, text = read_recipe(recipe_file)
@@ -72,17 +83,40 @@ def build_recipe(
     total = sum(block.count for block in blocks)
     if workers is None:
         workers = (os.cpu_count() or 1) if total >= WORTH_PROCESSES else 1
-    with _encoded_blocks(text, blocks, workers) as batches:
-        columns = (
-            TextColumn("building {task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
+    columns = (TextColumn("building {task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
+        _mapping(workers) as apply,
+    ):
+        task = bar.add_task(f"{recipe.name}, {total} configurations", total=sum(_cost(recipe, b) for b in blocks))
+
+        def records_from(position: int) -> Iterator[Record]:
+            """Draw the blocks from the one that holds this record on."""
+            start, first = 0, 0
+            while first < len(blocks) and start + blocks[first].count <= position:
+                start += blocks[first].count
+                first += 1
+            bar.update(task, completed=sum(_cost(recipe, block) for block in blocks[:first]))
+            remaining = blocks[first:]
+            for block, batch in zip(remaining, apply(_draw_block, [text] * len(remaining), remaining), strict=True):
+                yield from (decode_record(data) for data in islice(batch, max(position - start, 0), None))
+                start += block.count
+                bar.advance(task, _cost(recipe, block))
+
+        return resume_dataset(
+            folder, records_from, key=_build_key(text), recipe=text, note=recipe.note, shard_size=shard_size
         )
-        with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-            followed = bar.track(batches, total=len(blocks), description=f"{recipe.name}, {total} configurations")
-            records = (decode_record(data) for batch in followed for data in batch)
-            return write_dataset(folder, records, recipe=text, note=recipe.note)
+
+
+def _build_key(text: str) -> str:
+    """Digest of all that the configurations of a recipe depend on."""
+    return hashlib.blake2b(f"generator {GENERATOR_VERSION}\n{text}".encode(), digest_size=8).hexdigest()
+
+
+def _cost(recipe: Recipe, block: _Block) -> float:
+    """Estimate the time to draw a block, in any unit."""
+    disordered = recipe.family[block.family].phase in DISORDERED
+    return block.count * (1 + COST_OF_DISORDER * block.number if disordered else 1)
 
 
 def cached_dataset(recipe_file: str | os.PathLike, cache: Path | None = None) -> Dataset:
@@ -96,8 +130,8 @@ def cached_dataset(recipe_file: str | os.PathLike, cache: Path | None = None) ->
     """
     recipe, text = read_recipe(recipe_file)
     parent = Path(cache) if cache is not None else cache_folder() / "datasets"
-    identity = f"generator {GENERATOR_VERSION}\n{text}".encode()
-    target = parent / f"{recipe.name}-{hashlib.blake2b(identity, digest_size=8).hexdigest()}"
+    key = _build_key(text)
+    target = parent / f"{recipe.name}-{key}"
     recipe_digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     parent.mkdir(parents=True, exist_ok=True)
     with (parent / f".{target.name}.lock").open("w") as lock:
@@ -109,7 +143,8 @@ def cached_dataset(recipe_file: str | os.PathLike, cache: Path | None = None) ->
         except InputError:
             pass  # not there, or damaged: it is a cache, so build it again
         for leftover in [target, *parent.glob(f".{target.name}{PARTIAL}*")]:
-            shutil.rmtree(leftover, ignore_errors=True)
+            if leftover != resumed_folder(target, key):
+                shutil.rmtree(leftover, ignore_errors=True)
         return build_recipe(recipe_file, target)
 
 
@@ -135,16 +170,28 @@ def shares(family: Family) -> dict[int, int]:
 
 
 @contextmanager
-def _encoded_blocks(text: str, blocks: list[_Block], workers: int) -> Iterator[Iterator[list[bytes]]]:
-    """Give the encoded records of every block, in order, computed here or in other processes."""
+def _mapping(workers: int) -> Iterator[Callable[..., Iterator]]:
+    """Give the built-in `map`, or one that computes in other processes and keeps the order."""
     if workers <= 1:
-        yield (_draw_block(text, block) for block in blocks)
+        yield map
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     try:
-        yield pool.map(_draw_block, [text] * len(blocks), blocks)
+        yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the build is killed; otherwise it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _draw_block(text: str, block: _Block) -> list[bytes]:
@@ -154,15 +201,17 @@ def _draw_block(text: str, block: _Block) -> list[bytes]:
     held_out = HeldOut(tuple(recipe.held_out.density), tuple(recipe.held_out.phases))
     rng = np.random.default_rng([recipe.seed, block.family, block.number, block.stream])
     encoded = []
-    for i, (configuration, temperature) in enumerate(draw_configurations(family, block.number, block.count, rng)):
-        density = float(density_parameter(configuration))
+    for i, drawn in enumerate(draw_configurations(family, block.number, block.count, rng)):
+        density = float(density_parameter(drawn.configuration))
+        name = f"{family.phase}-n{block.number:02d}"
         record = Record(
-            configuration=configuration,
-            identifier=f"{family.phase}-n{block.number:02d}-{block.first + i:05d}",
+            configuration=drawn.configuration,
+            identifier=f"{name}-{block.first + i:05d}",
             phase=family.phase,
             split=held_out.split(family.phase, density),
-            temperature=temperature,
+            temperature=drawn.temperature,
             method="generated",
+            trajectory="" if drawn.run is None else f"{name}-{block.first:05d}-run{drawn.run:03d}",
         )
         encoded.append(encode_record(record))
     return encoded

@@ -27,7 +27,7 @@ CS_IV_RATIO = 2.6
 MOST_SUPERCELLS = 4
 """How many shapes of one N are used at most."""
 
-LARGEST_SEARCH = 64
+LARGEST_SEARCH = 256
 """Largest multiple of the primitive cell for which all shapes are compared."""
 
 COMPACT = 0.8
@@ -89,24 +89,77 @@ def lattice(phase: str, sites: int, repeats: tuple[int, int, int] | None = None)
         )
     if index > LARGEST_SEARCH:
         raise InputError(f"{phase} with {sites} sites is too large for a search of its cells; give supercell")
-    shapes: dict[tuple, tuple[float, np.ndarray]] = {}
-    for form in hermite_forms(index):
-        reduced, operation = minkowski_reduce(form @ primitive.cell.array)
-        reduced = np.array(reduced)
-        lengths = np.linalg.norm(reduced, axis=1)
-        gram = np.abs(reduced @ reduced.T)
-        key = tuple(np.round(np.sort(np.concatenate([np.diag(gram), gram[np.triu_indices(3, 1)]])), 6))
-        shapes.setdefault(key, (float(lengths.min()), operation @ form))
-    best = max(shortest for shortest, _ in shapes.values())
-    kept = sorted(
-        ((key, item) for key, item in shapes.items() if item[0] >= COMPACT * best),
-        key=lambda entry: (-round(entry[1][0], 6), entry[0]),
-    )
     result = []
-    for _, (_, matrix) in kept[:MOST_SUPERCELLS]:
+    for matrix in compact_supercells(primitive.cell.array, index):
         atoms = make_supercell(primitive, matrix)
         result.append(_unit_density(np.array(atoms.cell), atoms.positions))
     return result
+
+
+def compact_supercells(cell: np.ndarray, index: int) -> list[np.ndarray]:
+    """Supercells of a primitive cell that come closest to a cube, the most compact first.
+
+    All sublattices of the index are compared by their shortest lattice vector, which is longest for the
+    roundest cell.
+
+    Args:
+        cell: (3, 3) primitive lattice vectors as rows.
+        index: number of primitive cells in the supercell.
+
+    Returns:
+        up to `MOST_SUPERCELLS` integer matrices (3, 3) of determinant +-index, each of another shape and with a
+        shortest lattice vector of at least `COMPACT` of the longest possible; matrix @ cell is Minkowski-reduced.
+    """
+    forms = np.stack(hermite_forms(index))
+    squares = coset_minima(reduce_cells(forms @ cell))
+    compact = np.flatnonzero(squares[:, 0] >= (COMPACT**2 - 1e-9) * squares[:, 0].max())
+    _, firsts = np.unique(np.round(squares[compact], 6), axis=0, return_index=True)
+    shapes = []
+    for form in forms[compact[np.sort(firsts)]]:
+        reduced, operation = minkowski_reduce(form @ cell)
+        reduced = np.array(reduced)
+        gram = np.abs(reduced @ reduced.T)
+        entries = np.sort(np.concatenate([np.diag(gram), gram[np.triu_indices(3, 1)]]))
+        shapes.append((-round(np.sqrt(np.diag(gram).min()), 6), tuple(np.round(entries, 6)), operation @ form))
+    return [matrix for _, _, matrix in sorted(shapes, key=lambda shape: shape[:2])[:MOST_SUPERCELLS]]
+
+
+def coset_minima(cells: np.ndarray) -> np.ndarray:
+    """Squared lengths (B, 7), ascending, that tell lattices of different shape apart; cells (B, 3, 3) are reduced.
+
+    They are the smallest of every class of lattice vectors modulo 2, and the first is the shortest of all
+    (J. H. Conway and N. J. A. Sloane, Proc. R. Soc. A 436, 55 (1992): "vonorms").
+    """
+    signs = np.array([[i, j, k] for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)])
+    lengths = np.sum((signs @ cells) ** 2, axis=2)
+    classes = np.abs(signs) @ (1, 2, 4)
+    return np.sort(np.stack([lengths[:, classes == c].min(axis=1) for c in range(1, 8)], axis=1), axis=1)
+
+
+def reduce_cells(cells: np.ndarray) -> np.ndarray:
+    """Shorten the lattice vectors of many cells (B, 3, 3) at once until they are Minkowski-reduced.
+
+    The greedy algorithm: order by length, subtract from the longest the closest point of the lattice of the
+    two others (P. Q. Nguyen and D. Stehle, ACM Trans. Algorithms 5, 46 (2009)).
+    """
+    cells = np.array(cells, dtype=np.float64)
+    steps = np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    active = np.arange(len(cells))
+    while len(active):
+        work = cells[active]
+        work = np.take_along_axis(work, np.argsort(np.sum(work**2, axis=2), axis=1, kind="stable")[:, :, None], axis=1)
+        before = np.sum(work**2, axis=(1, 2))
+        first = np.sum(work[:, 0] * work[:, 1], axis=1) / np.sum(work[:, 0] ** 2, axis=1)
+        work[:, 1] -= np.round(first)[:, None] * work[:, 0]
+        plane = work[:, :2]
+        nearest = np.linalg.solve(plane @ plane.swapaxes(1, 2), plane @ work[:, 2, :, None])[:, :, 0]
+        trials = work[:, None, 2] - (np.round(nearest)[:, None] + steps) @ plane
+        best = np.argmin(np.sum(trials**2, axis=2), axis=1)
+        work[:, 2] = trials[np.arange(len(work)), best]
+        cells[active] = work
+        # Lengths that no longer shrink by more than rounding have settled.
+        active = active[np.sum(work**2, axis=(1, 2)) < before * (1 - 1e-10)]
+    return cells
 
 
 def hermite_forms(index: int) -> list[np.ndarray]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from fnqs.configuration import Configuration, find_fault, fold_twist
+from fnqs.configuration import SHORTEST_BOND, Configuration, find_cell_fault, fold_twist
 from fnqs.errors import InputError
 from fnqs_data.generate.crystals import ATOMIC_CRYSTALS, lattice
-from fnqs_data.generate.disordered import DISORDERED, Liquid, sample
+from fnqs_data.generate.disordered import DISORDERED, Liquid, trajectories
 from fnqs_data.generate.molecular import MOLECULAR_CRYSTALS, bond_length, molecular_lattice, place_molecules
 from fnqs_data.generate.recipe import Family, Range
+from fnqs_data.generate.thermal import PROTON_MASS, molecule_frequency, proton_frequency, rms_displacement
 
 MOST_ATTEMPTS = 50
 """Rounds of drawing what is still missing before a family is declared impossible."""
@@ -25,33 +28,44 @@ LIQUID_CELLS = (np.eye(3), np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2 ** 
 """Shapes of unit volume for disordered phases: a cube and the rhombohedron of 60 degrees."""
 
 
-def draw_configurations(
-    family: Family, number: int, count: int, rng: np.random.Generator
-) -> list[tuple[Configuration, float | None]]:
-    """Draw configurations of N protons that pass every check.
+@dataclass(frozen=True)
+class Drawn:
+    """A configuration before it has a name.
 
-    Returns:
-        list of `count` (configuration, temperature in K or None).
+    Attributes:
+        configuration: in bohr.
+        temperature: K, or None where the family has none.
+        run: number of the trajectory that it is a frame of, counted inside one call; None for a single draw.
+    """
+
+    configuration: Configuration
+    temperature: float | None
+    run: int | None
+
+
+def draw_configurations(family: Family, number: int, count: int, rng: np.random.Generator) -> list[Drawn]:
+    """Draw `count` configurations of N protons that pass every check.
 
     Raises:
         InputError: if the family makes (almost) no acceptable configuration.
     """
-    result: list[tuple[Configuration, float | None]] = []
-    fault = ""
+    result: list[Drawn] = []
+    fault, runs = "", 0
     for _ in range(MOST_ATTEMPTS):
         raw = _raw(family, number, count - len(result), rng)
-        distances = closest_pairs(np.stack([cell for cell, _, _ in raw]), np.stack([p for _, p, _ in raw]))
-        for (cell, protons, temperature), distance in zip(raw, distances, strict=True):
-            if distance < family.closest:
+        distances = closest_pairs(np.stack([cell for cell, *_ in raw]), np.stack([protons for _, protons, *_ in raw]))
+        for (cell, protons, temperature, run), distance in zip(raw, distances, strict=True):
+            if distance < max(family.closest, SHORTEST_BOND):
                 fault = f"two protons are {distance:.3f} bohr apart"
                 continue
             configuration = _finish(family, cell, protons, rng)
-            if problem := find_fault(configuration):
+            if problem := find_cell_fault(np.asarray(configuration.cell)):
                 fault = problem
                 continue
-            result.append((configuration, temperature))
-        if len(result) == count:
-            return result
+            result.append(Drawn(configuration, temperature, None if run is None else runs + run))
+        if len(result) >= count:
+            return result[:count]
+        runs += count
     raise InputError(
         f"family {family.phase} with N = {number} gave {len(result)} of {count} configurations in "
         f"{MOST_ATTEMPTS} attempts, the last failing because {fault}; "
@@ -72,24 +86,34 @@ def closest_pairs(cells: np.ndarray, protons: np.ndarray) -> np.ndarray:
     number = protons.shape[1]
     fractional = (protons[:, :, None] - protons[:, None]) @ np.linalg.inv(cells)[:, None]
     fractional -= np.round(fractional)
-    shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3)
     nearest = fractional @ cells[:, None]
-    smallest = np.full(len(cells), np.inf)
-    for shift in shifts:
-        vectors = nearest + (shift @ cells)[:, None, None]
-        square = np.einsum("bijx,bijx->bij", vectors, vectors)
-        if not shift.any():
-            square[:, np.arange(number), np.arange(number)] = np.inf
-        smallest = np.minimum(smallest, square.min(axis=(1, 2)))
+    smallest = _smallest_square(nearest, number)
+    # Every other image lies at least half the thinnest slab of the cell away: only some small cells need them.
+    heights = 1 / np.linalg.norm(np.linalg.inv(cells), axis=1).max(axis=1)
+    unsure = np.flatnonzero(smallest > (heights / 2) ** 2)
+    shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    for shift in shifts[np.any(shifts != 0, axis=1)]:
+        vectors = nearest[unsure] + (shift @ cells[unsure])[:, None, None]
+        smallest[unsure] = np.minimum(smallest[unsure], np.einsum("bijx,bijx->bij", vectors, vectors).min(axis=(1, 2)))
     return np.sqrt(smallest)
 
 
+def _smallest_square(vectors: np.ndarray, number: int) -> np.ndarray:
+    """Smallest squared length (B,) of vectors (B, N, N, 3) between different protons."""
+    square = np.einsum("bijx,bijx->bij", vectors, vectors)
+    square[:, np.arange(number), np.arange(number)] = np.inf
+    return square.min(axis=(1, 2))
+
+
 def _raw(family: Family, number: int, count: int, rng: np.random.Generator):
-    """Cells, protons and temperatures before the global rotation and the checks."""
+    """Cells, protons, temperatures and trajectories before the global rotation and the checks."""
     if family.phase in DISORDERED:
         return _liquids(family, number, count, rng)
-    draw = _atomic_crystal if family.phase in ATOMIC_CRYSTALS else _molecular_crystal
-    if family.phase not in (*ATOMIC_CRYSTALS, *MOLECULAR_CRYSTALS):
+    if family.phase in ATOMIC_CRYSTALS:
+        draw = _atomic_crystal
+    elif family.phase in MOLECULAR_CRYSTALS:
+        draw = _molecular_crystal
+    else:
         draw = {"molecule": _molecule, "chain": _chain}[family.phase]
     return [(*draw(family, number, rng), None) for _ in range(count)]
 
@@ -99,42 +123,55 @@ def _finish(family: Family, cell: np.ndarray, protons: np.ndarray, rng: np.rando
     if family.rotate:
         turn = random_rotation(rng)
         cell, protons = cell @ turn.T, protons @ turn.T
-    if family.twist == "random":
-        twist = 0.5 - rng.random(3)
+    if isinstance(family.twist, str):
+        twist = 0.5 - rng.random(3) if family.twist == "random" else np.zeros(3)
     else:
-        twist = np.zeros(3) if family.twist == "gamma" else np.array(family.twist, dtype=np.float64)
+        twist = np.array([uniform(fraction, rng) for fraction in family.twist])
     return Configuration(cell=cell, protons=protons, twist=fold_twist(twist))
 
 
-def _atomic_crystal(family: Family, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    density, displacement = uniform(family.density, rng), uniform(family.displacement, rng)
+def _atomic_crystal(family: Family, number: int, rng: np.random.Generator):
+    density = uniform(family.density, rng)
+    temperature, displacement = _displacement(family, proton_frequency(density), PROTON_MASS, density, rng)
     shapes = lattice(family.phase, number, family.supercell)
     cell, sites = shapes[_which(family, len(shapes), rng)]
     scale = density * SPHERE ** (1 / 3)
     deformation = random_strain(family.strain, rng)
     cell, sites = scale * cell @ deformation, scale * sites @ deformation
-    return cell, sites + rng.normal(scale=displacement * density / np.sqrt(3), size=sites.shape)
+    return cell, sites + rng.normal(scale=displacement / np.sqrt(3), size=sites.shape), temperature
 
 
-def _molecular_crystal(family: Family, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _molecular_crystal(family: Family, number: int, rng: np.random.Generator):
     """Move centres; ends of ordered molecules librate by as much as their centres move."""
-    density, displacement = uniform(family.density, rng), uniform(family.displacement, rng)
+    density = uniform(family.density, rng)
+    temperature, displacement = _displacement(family, molecule_frequency(density), 2 * PROTON_MASS, density, rng)
     shapes = molecular_lattice(family.phase, number, family.supercell)
     cell, centres, axes = shapes[_which(family, len(shapes), rng)]
     scale = density * (2 * SPHERE) ** (1 / 3)
     deformation = random_strain(family.strain, rng)
     cell, centres = scale * cell @ deformation, scale * centres @ deformation
-    centres = centres + rng.normal(scale=displacement * density / np.sqrt(3), size=centres.shape)
-    bond = family.bond if family.bond is not None else bond_length(density)
+    centres = centres + rng.normal(scale=displacement / np.sqrt(3), size=centres.shape)
+    bond = uniform(family.bond, rng) if family.bond is not None else bond_length(density)
     bonds = bond + family.bond_spread * rng.normal(size=len(centres))
-    libration = min(2 * displacement * density / bond, LARGEST_LIBRATION)
-    return cell, place_molecules(centres, axes, bonds, libration, rng)
+    libration = min(2 * displacement / bond, LARGEST_LIBRATION)
+    return cell, place_molecules(centres, axes, bonds, libration, rng), temperature
+
+
+def _displacement(
+    family: Family, frequency: float, mass: float, density: float, rng: np.random.Generator
+) -> tuple[float | None, float]:
+    """Temperature (K), if the family has one, and rms displacement (bohr) of what oscillates in a crystal."""
+    if family.temperature is None:
+        return None, uniform(family.displacement, rng) * density
+    temperature = uniform(family.temperature, rng)
+    return temperature, rms_displacement(frequency, mass, temperature)
 
 
 def _liquids(family: Family, number: int, count: int, rng: np.random.Generator):
-    """Sample many disordered configurations at once."""
-    densities = np.array([uniform(family.density, rng) for _ in range(count)])
-    temperatures = np.array([uniform(family.temperature, rng) for _ in range(count)])
+    """Sample many trajectories at once; the frames of each follow one another."""
+    runs = -(-count // family.frames)
+    densities = np.array([uniform(family.density, rng) for _ in range(runs)])
+    temperatures = np.array([uniform(family.temperature, rng) for _ in range(runs)])
     cells = np.stack(
         [
             LIQUID_CELLS[rng.integers(len(LIQUID_CELLS))]
@@ -144,9 +181,9 @@ def _liquids(family: Family, number: int, count: int, rng: np.random.Generator):
             for density in densities
         ]
     )
-    partners = np.stack([_partners(family.phase, number, rng) for _ in range(count)])
-    protons = sample(Liquid(cells, temperatures, partners, family.closest), rng)
-    return [(cells[b], protons[b], float(temperatures[b])) for b in range(count)]
+    partners = np.stack([_partners(family.phase, number, rng) for _ in range(runs)])
+    frames = trajectories(Liquid(cells, temperatures, partners, family.closest), rng, family.frames)
+    return [(cells[run], protons[run], float(temperatures[run]), run) for run in range(runs) for protons in frames]
 
 
 def _partners(phase: str, number: int, rng: np.random.Generator) -> np.ndarray:
@@ -162,23 +199,22 @@ def _partners(phase: str, number: int, rng: np.random.Generator) -> np.ndarray:
     return partners
 
 
-def _molecule(family: Family, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _molecule(family: Family, number: int, rng: np.random.Generator):
     """H2 along x in the middle of a cube."""
     assert family.box is not None
-    assert family.bond is not None
     middle = np.full(3, family.box / 2)
-    half = np.array([family.bond / 2, 0.0, 0.0])
-    return family.box * np.eye(3), np.stack([middle - half, middle + half])
+    half = np.array([uniform(family.bond, rng) / 2, 0.0, 0.0])
+    return family.box * np.eye(3), np.stack([middle - half, middle + half]), None
 
 
-def _chain(family: Family, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _chain(family: Family, number: int, rng: np.random.Generator):
     """Equidistant protons along x; an open chain has the vacuum beyond its ends too."""
-    assert family.spacing is not None
     assert family.vacuum is not None
-    length = family.spacing * (number - 1) + family.vacuum if family.open else family.spacing * number
-    places = family.spacing * (np.arange(number) - (number - 1) / 2) + length / 2
+    spacing = uniform(family.spacing, rng)
+    length = spacing * (number - 1) + family.vacuum if family.open else spacing * number
+    places = spacing * (np.arange(number) - (number - 1) / 2) + length / 2
     across = np.full(number, family.vacuum / 2)
-    return np.diag([length, family.vacuum, family.vacuum]), np.stack([places, across, across], axis=1)
+    return np.diag([length, family.vacuum, family.vacuum]), np.stack([places, across, across], axis=1), None
 
 
 def _which(family: Family, shapes: int, rng: np.random.Generator) -> int:

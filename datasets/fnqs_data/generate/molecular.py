@@ -1,22 +1,26 @@
-"""Molecular crystals: H2 on fcc and hcp lattices with random orientations, and the ordered Pa-3 solid."""
+"""Molecular crystals: H2 on fcc and hcp lattices with random orientations, and the ordered solids."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from ase import Atoms
+from ase.build import make_supercell
 from scipy.spatial.transform import Rotation
 
-from fnqs_data.generate.crystals import lattice
+from fnqs.errors import InputError
+from fnqs_data.generate.crystals import LARGEST_SEARCH, compact_supercells, lattice
+from fnqs_data.generate.molecular_structures import STRUCTURES, molecules_of
 
-MOLECULAR_CRYSTALS = ("pa3", "fcc-rotors", "hcp-rotors")
+ROTORS = ("fcc-rotors", "hcp-rotors")
+MOLECULAR_CRYSTALS = ("pa3", *ROTORS, *STRUCTURES)
 
 FREE_BOND = 1.40
 """Bond length of the free molecule, bohr (Kolos and Wolniewicz, J. Chem. Phys. 49, 404 (1968): 1.4011)."""
 
 SHORTEST_SOLID_BOND = 1.36
 BOND_DENSITIES = (1.5, 2.3)
-
-PA3_AXES = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
-"""Molecular axes of Pa-3 on the sites (0,0,0), (0,1/2,1/2), (1/2,1/2,0), (1/2,0,1/2)."""
 
 
 def bond_length(density_parameter: float) -> float:
@@ -28,6 +32,7 @@ def bond_length(density_parameter: float) -> float:
     return float(np.interp(density_parameter, BOND_DENSITIES, (SHORTEST_SOLID_BOND, FREE_BOND)))
 
 
+@lru_cache(maxsize=256)
 def molecular_lattice(
     phase: str, number: int, repeats: tuple[int, int, int] | None
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
@@ -44,14 +49,28 @@ def molecular_lattice(
     Raises:
         InputError: if no cell of that phase holds N protons.
     """
-    if phase != "pa3":
+    if phase in ROTORS:
         return [(cell, sites, None) for cell, sites in lattice(phase.split("-")[0], number // 2, repeats)]
-    if repeats is None:
-        edge = round((number / 8) ** (1 / 3))
-        repeats = (edge, edge, edge)
-    ((cell, sites),) = lattice("fcc", number // 2, repeats)
-    half_steps = np.round(2 * sites @ np.linalg.inv(cell) * repeats).astype(int) % 2
-    return [(cell, sites, PA3_AXES[half_steps @ (0, 2, 1)])]
+    cell, centres, axes = molecules_of(phase, conventional=repeats is not None)
+    index, rest = divmod(number // 2, len(centres))
+    if repeats is not None and number // 2 != np.prod(repeats) * len(centres):
+        raise InputError(
+            f"supercell {list(repeats)} of {phase} holds {2 * np.prod(repeats) * len(centres)} protons, not {number}; "
+            "change number or supercell"
+        )
+    if rest or index < 1:
+        raise InputError(
+            f"no supercell of {phase} holds {number} protons; its primitive cell has {2 * len(centres)}: "
+            "choose a multiple"
+        )
+    if repeats is None and index > LARGEST_SEARCH:
+        raise InputError(f"{phase} with {number} protons is too large for a search of its cells; give supercell")
+    unit = Atoms(numbers=[1] * len(centres), positions=centres, cell=cell, tags=range(len(centres)))
+    result = []
+    for matrix in compact_supercells(cell, index) if repeats is None else [np.diag(repeats)]:
+        atoms = make_supercell(unit, matrix)
+        result.append((atoms.cell.array, atoms.positions, axes[atoms.get_tags()]))
+    return result
 
 
 def place_molecules(

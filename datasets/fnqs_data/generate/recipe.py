@@ -35,10 +35,11 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         weight: share of each N, in the order of `number`; equal shares if empty.
         density: r_s, bohr.
         displacement: rms length of the thermal displacement of protons (molecules: of their centres), in r_s.
-        temperature: K; of disordered phases.
+        temperature: K; of disordered phases, or of a crystal, whose displacement then follows from it (`thermal`).
+        frames: of one trajectory of a disordered phase, many sweeps apart; with 1 every configuration has its own.
         strain: of a random volume-preserving kind, standard deviation of its diagonal entries.
         rotate: turn the whole configuration at random.
-        twist: "gamma", "random" or three fractions of the reciprocal lattice vectors.
+        twist: "gamma", "random" or three fractions of the reciprocal lattice vectors, each a number or a range.
         closest: smallest allowed distance of two protons, bohr.
         supercell: multiples of the conventional cell; without it the most compact supercells are used.
         bond: bond length of molecules, bohr; without it `molecular.bond_length`.
@@ -56,15 +57,16 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     density: Range | None = None
     displacement: Range = 0.0
     temperature: Range | None = None
+    frames: int = 1
     strain: float = 0.0
     rotate: bool = False
-    twist: str | tuple[float, float, float] = "gamma"
+    twist: str | tuple[Range, Range, Range] = "gamma"
     closest: float = 0.9
     supercell: tuple[int, int, int] | None = None
-    bond: float | None = None
+    bond: Range | None = None
     bond_spread: float = 0.0
     box: float | None = None
-    spacing: float | None = None
+    spacing: Range | None = None
     vacuum: float | None = None
     open: bool = False
 
@@ -89,9 +91,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 _COMMON = {"phase", "count", "rotate", "twist", "closest"}
 _SPREAD = {"number", "weight", "density", "strain"}
 _KEYS_OF_PHASE = {
-    **{p: _COMMON | _SPREAD | {"displacement", "supercell"} for p in ATOMIC_CRYSTALS},
-    **{p: _COMMON | _SPREAD | {"displacement", "supercell", "bond", "bond_spread"} for p in MOLECULAR_CRYSTALS},
-    **{p: _COMMON | _SPREAD | {"temperature"} for p in DISORDERED},
+    **{p: _COMMON | _SPREAD | {"displacement", "temperature", "supercell"} for p in ATOMIC_CRYSTALS},
+    **{
+        p: _COMMON | _SPREAD | {"displacement", "temperature", "supercell", "bond", "bond_spread"}
+        for p in MOLECULAR_CRYSTALS
+    },
+    **{p: _COMMON | _SPREAD | {"temperature", "frames"} for p in DISORDERED},
     "molecule": _COMMON | {"bond", "box"},
     "chain": _COMMON | {"number", "spacing", "vacuum", "open"},
 }
@@ -163,6 +168,8 @@ def _check_family(family: dict[str, Any], where: str) -> None:
     for key in family:
         if key not in _KEYS_OF_PHASE[phase]:
             raise InputError(f"{where}: {key} means nothing for phase {phase}; remove it")
+    if "displacement" in family and "temperature" in family:
+        raise InputError(f"{where}: displacement and temperature both say how far protons stray; give one of them")
     missing = sorted(_NEEDED[phase] - set(family))
     if missing:
         raise InputError(f"{where}: phase {phase} needs {', '.join(missing)}")
@@ -188,14 +195,17 @@ def _check_values(family: Family, where: str) -> None:
         raise InputError(f"{where}: number = {family.number}; give even numbers of protons, two or more")
     if family.weight and (len(family.weight) != len(family.number) or min(family.weight) <= 0):
         raise InputError(f"{where}: weight needs one positive share for each entry of number")
-    for key in ("density", "displacement", "temperature"):
+    if not 1 <= family.frames <= 1000:
+        raise InputError(f"{where}: frames = {family.frames}; give 1 to 1000")
+    may_vanish = {"displacement"} if family.phase in DISORDERED else {"displacement", "temperature"}
+    for key in ("density", "displacement", "temperature", "bond", "spacing"):
         value = getattr(family, key)
         if value is None:
             continue
         low, high = value if isinstance(value, tuple) else (value, value)
-        if not low <= high or low < 0 or (low == 0 and key != "displacement") or high == float("inf"):
+        if not low <= high or low < 0 or (low == 0 and key not in may_vanish) or high == float("inf"):
             raise InputError(f"{where}: {key} = {value}; give a positive value or [smallest, largest]")
-    for key in ("bond", "box", "spacing", "vacuum", "closest"):
+    for key in ("box", "vacuum", "closest"):
         value = getattr(family, key)
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"{where}: {key} = {value}; give a positive length in bohr")
