@@ -27,8 +27,17 @@ NAMES = {
 }
 """Phases in the order of a step; the natural gradient holds the Gram matrix and the solve."""
 
-PARTS = ("encode", "sampling", "laplacian", "ewald", "gradients", "gram", "solve")
-"""Phases that add up to a step, but for what lies between them."""
+PARTS = {
+    "encode": "encode",
+    "all sweeps": "sampling",
+    "Ewald": "ewald",
+    "local energy less Ewald": "local_energy - ewald",
+    "gradients by sample": "gradients",
+    "Gram matrix": "gram",
+    "float64 solve": "solve",
+    "natural gradient less both": "natural_gradient - gram - solve",
+}
+"""Phases that add up to a step, but for what lies between them; differences where one holds another."""
 
 
 def growth_exponent(numbers: Sequence[int], times: Sequence[float]) -> tuple[float, float | None]:
@@ -106,11 +115,12 @@ def table_text(report: Mapping[str, Any]) -> str:
     for number, result in report["numbers"].items():
         phases = result["phases"]
         forward, walkers = phases["forward"]["milliseconds"], report["settings"]["walkers"]
+        sweep = phases["sweep"]["milliseconds"] if "sweep" in phases else None
         rates = result["product_rate"]
         lines += [
             f"\nN = {number} ({result['crystal']}), {walkers} walkers, {report['settings']['sweeps']} sweeps; "
             f"matrix product {rates['float32'] / 1e9:.0f} Gflop/s in float32, {rates['float64'] / 1e9:.0f} in float64",
-            f"{'phase':<22}{'ms':>10}{'+-':>8}{'/forward':>10}{'Gflop':>10}{'roofline':>10}"
+            f"{'phase':<22}{'ms':>10}{'+-':>8}{'/forward':>10}{'/sweep':>8}{'Gflop':>10}{'roofline':>10}"
             f"{'buffers MB':>12}{'peak MB':>10}{'compile s':>11}",
         ]
         for name, label in NAMES.items():
@@ -121,13 +131,14 @@ def table_text(report: Mapping[str, Any]) -> str:
             share = None if row["roofline"] is None else 100 * row["roofline"]
             lines.append(
                 f"{label:<22}{row['milliseconds']:>10.2f}{row['spread']:>8.2f}{row['milliseconds'] / forward:>10.2f}"
+                f"{_cell(sweep and row['milliseconds'] / sweep, '.2f'):>8}"
                 f"{_cell(count, '.3g'):>10}{_cell(share, '.2g', ' %'):>10}{_cell(row['buffer_megabytes'], '.0f'):>12}"
                 f"{_cell(row['peak_megabytes'], '.0f'):>10}{_cell(row['compile_seconds'], '.1f'):>11}"
             )
         data, compilation = result["data"], result["compile"]
         lines += [
             f"data wait {data['wait_milliseconds']:.2f} ms of a step of {data['step_milliseconds']:.0f} ms with new "
-            f"configurations every time: {100 * data['fraction']:.2f} %",
+            f"configurations every time: {100 * data['fraction']:.2f} %, {data['longest_milliseconds']:.2f} ms at most",
             f"compilation: init {compilation['init']:.1f} s, equilibration {compilation['equilibration']:.1f} s, "
             f"step {compilation['step']:.1f} s; step from the cache {compilation['step_warm']:.1f} s; "
             f"peak memory of the process {result['peak_megabytes']:.0f} MB",
@@ -183,9 +194,11 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     bottom = np.zeros(len(numbers))
     places = np.arange(len(numbers))
     step = np.array([row["step"]["milliseconds"] for row in rows])
-    for place, name in enumerate(PARTS):
-        share = 100 * np.array([row[name]["milliseconds"] for row in rows]) / step
-        parts.bar(places, share, bottom=bottom, color=f"C{place}", label=NAMES[name])
+    for place, (label, terms) in enumerate(PARTS.items()):
+        first, *others = terms.split(" - ")
+        times = [row[first]["milliseconds"] - sum(row[n]["milliseconds"] for n in others) for row in rows]
+        share = 100 * np.maximum(times, 0) / step
+        parts.bar(places, share, bottom=bottom, color=f"C{place}", label=label)
         bottom += share
     parts.bar(places, np.maximum(100 - bottom, 0), bottom=bottom, color="lightgrey", label="between the parts")
     parts.axhline(100, color="black", linewidth=1)

@@ -24,7 +24,7 @@ from fnqs_train.preparation import PreparedBatches
 DISPLACEMENT = 0.05
 """Standard deviation (bohr) of the protons from the crystal's sites, where every step meets another configuration."""
 
-VISITS = 8
+VISITS = 12
 """Configurations of which the wait for data is measured."""
 
 
@@ -76,7 +76,7 @@ def data_wait(case: Case, step: Phase) -> dict[str, float]:
     This is the worst case: systems seen before are kept, and new ones equilibrate while the next are prepared.
 
     Returns:
-        wait and step (milliseconds, means over all steps but the first), and their ratio.
+        wait and step (milliseconds, means over all steps but the first), their ratio, and the longest wait.
     """
     sampling = case.config.sampling
     batch = sampling.configurations_per_step
@@ -96,7 +96,12 @@ def data_wait(case: Case, step: Phase) -> dict[str, float]:
                 step.run(systems)
                 steps.append(time.perf_counter() - began)
     wait, whole = float(np.mean(waits[1:])), float(np.mean(steps[1:]))
-    return {"wait_milliseconds": 1e3 * wait, "step_milliseconds": 1e3 * whole, "fraction": wait / whole}
+    return {
+        "wait_milliseconds": 1e3 * wait,
+        "step_milliseconds": 1e3 * whole,
+        "fraction": wait / whole,
+        "longest_milliseconds": 1e3 * max(waits[1:]),
+    }
 
 
 def _row(phase: Phase, times: list[float], peak: float | None, product: float) -> dict[str, Any]:

@@ -6,9 +6,10 @@
     python tests/benchmarks/phases.py --precision --run runs/bcc_n16    float32 against float64, on a trained network
 
 Prints for each N the milliseconds of each phase for all walkers together (median and half the distance of the
-quartiles over rounds in which the phases take turns), the ratio to a forward pass, operations, their rate as a share of
-a large matrix product's in the same precision ("roofline"), memory and compile time, then the wait for data and the
-growth with N of the time per walker. --output keeps phases.json, for --compare, and phases.png.
+quartiles over rounds in which the phases take turns), the ratios to a forward pass run alone and to a sweep (a forward
+pass inside a loop, and the move; on a CPU often the shorter), operations, their rate as a share of a large matrix
+product's in the same precision ("roofline"), memory and compile time, then the wait for data and the growth with N of
+the time per walker. --output keeps phases.json, for --compare, and phases.png.
 
 Each N runs in a process of its own. "buffers" is what XLA allots to arguments, results and temporaries of a program;
 "peak" the largest resident memory of the process while the phase ran, imports and all programs included. Operations
