@@ -81,9 +81,11 @@ def process_peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def buffer_memory(compiled: jax.stages.Compiled) -> float:
-    """Memory of a program's arguments, results and temporaries in MB, as XLA laid them out."""
+def buffer_memory(compiled: jax.stages.Compiled) -> float | None:
+    """Memory of a program's arguments, results and temporaries in MB, as XLA laid them out; None if it does not say."""
     memory = compiled.memory_analysis()
+    if memory is None:
+        return None
     total = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return (total - memory.alias_size_in_bytes) / 1e6
 

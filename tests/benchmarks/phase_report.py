@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -174,14 +175,14 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     numbers = [int(number) for number in report["numbers"]]
     rows = [report["numbers"][str(number)]["phases"] for number in numbers]
     shown = [n for n in NAMES if n not in ("sampling", "natural_gradient") and all(n in row for row in rows)]
-    for place, name in enumerate(shown):
+    for name in shown:
         times = np.array([row[name]["milliseconds"] for row in rows]) / walkers
         spreads = np.array([row[name]["spread"] for row in rows]) / walkers
         fit = report["exponents"].get(name)
         label = NAMES[name] + (f"  N^{fit['exponent']:.1f}" if fit else "")
         heavy = name == "step"
-        colour = "black" if heavy else f"C{place % 10}"
-        marker = "s" if heavy else "ox"[place // 10]
+        colour = "black" if heavy else _colour(name)
+        marker = "s" if heavy else "o"
         growth.errorbar(numbers, times, np.minimum(spreads, 0.99 * times), fmt=marker, color=colour, label=label)
         if fit:
             centre = np.exp(np.mean(np.log(times))) * (numbers / np.exp(np.mean(np.log(numbers)))) ** fit["exponent"]
@@ -194,15 +195,15 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     bottom = np.zeros(len(numbers))
     places = np.arange(len(numbers))
     step = np.array([row["step"]["milliseconds"] for row in rows])
-    for place, (label, terms) in enumerate(PARTS.items()):
+    for label, terms in PARTS.items():
         first, *others = terms.split(" - ")
         times = [row[first]["milliseconds"] - sum(row[n]["milliseconds"] for n in others) for row in rows]
         share = 100 * np.maximum(times, 0) / step
-        parts.bar(places, share, bottom=bottom, color=f"C{place}", label=label)
+        parts.bar(places, share, bottom=bottom, color=_colour(first), label=label)
         bottom += share
     parts.bar(places, np.maximum(100 - bottom, 0), bottom=bottom, color="lightgrey", label="between the parts")
     parts.axhline(100, color="black", linewidth=1)
-    parts.set_xticks(places, [f"N = {n}\n{t:.3g} ms" for n, t in zip(numbers, step, strict=True)])
+    parts.set_xticks(places, [f"N = {n}\n{t:.0f} ms" for n, t in zip(numbers, step, strict=True)])
     parts.set(ylabel="percent of the whole step", title="parts, each timed alone")
     parts.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     environment = report["environment"]
@@ -211,6 +212,10 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         f"{environment['cores']} cores, {environment['backend']}, jax {environment['jax']}, {environment['date']}"
     )
     figure.savefig(path, dpi=110)
+
+
+def _colour(name: str) -> Any:
+    return colormaps["tab20"](list(NAMES).index(name))
 
 
 def _cell(value: float | None, form: str, unit: str = "") -> str:
