@@ -38,10 +38,11 @@ def compare_precisions(case: Case) -> dict[str, float]:
     config, wavefunction = case.config, WaveFunction(case.config.model)
     state = make_state(case, perf_counter)
     chunk = walkers_at_once(case.number)
+    systems = jax.device_put(state.systems)
 
     def evaluate(params, walkers):
-        contexts = jax.vmap(partial(wavefunction.encode, params))(state.systems)
-        energies = local_energies(wavefunction, params, contexts, state.systems, walkers, chunk)
+        contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
+        energies = local_energies(wavefunction, params, contexts, systems, walkers, chunk)
         log_psi = jax.vmap(jax.vmap(lambda c, r: wavefunction.log_psi(params, c, r)[1], (None, 0)))(contexts, walkers)
         return jnp.real(energies).astype(jnp.float64).ravel(), log_psi.astype(jnp.float64).ravel()
 

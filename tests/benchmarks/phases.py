@@ -29,6 +29,8 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from importlib.metadata import version
@@ -81,7 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
         # A new process for each N, and not a fork: a fork of a process with threads may hang.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             began = time.perf_counter()
-            results[str(number)] = pool.submit(compare_precisions if options.precision else measure, case).result()
+            results[str(number)] = pool.submit(
+                _work, compare_precisions if options.precision else measure, case
+            ).result()
         print(f"N = {number}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     if options.precision:
         print(precision_text(results))
@@ -123,6 +127,16 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
     }
+
+
+def _work(function: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
+    """Run in the other process; jax's errors cannot travel between processes, their texts can."""
+    try:
+        return function(case)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise RuntimeError("".join(traceback.format_exception(error))) from None
 
 
 def _model(options) -> tuple[RunConfig, dict | None]:
