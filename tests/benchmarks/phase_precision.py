@@ -16,7 +16,7 @@ from fnqs.local_energy import local_energies
 from fnqs.precision import configure
 from fnqs.sampling import metropolis
 from fnqs.wavefunction import WaveFunction
-from fnqs_train.loop import walkers_at_once
+from fnqs_train.chunks import choose_chunks
 
 FEWEST, MOST = 4, 64
 """Limits of the samples of every walker."""
@@ -37,7 +37,7 @@ def compare_precisions(case: Case) -> dict[str, float]:
     configure(tf32=case.tf32)
     config, wavefunction = case.config, WaveFunction(case.config.model)
     state = make_state(case, perf_counter)
-    chunk = walkers_at_once(case.number)
+    chunk = choose_chunks(case.number, config.model, config.memory).energy
     systems = jax.device_put(state.systems)
 
     def evaluate(params, walkers):

@@ -23,7 +23,7 @@ from fnqs.natural_gradient import centre_per_configuration
 from fnqs.sampling import metropolis
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
-from fnqs_train.loop import walkers_at_once
+from fnqs_train.chunks import choose_chunks
 from fnqs_train.step import Learned, make_optimizer, make_step
 
 
@@ -49,7 +49,7 @@ class Phase:
 def make_phases(case: Case, state: State, clock: Callable[[], float]) -> dict[str, Phase]:
     """Compile every phase of a case; `sweep_one` serves to find the cost of a further sweep."""
     config, wavefunction = case.config, WaveFunction(case.config.model)
-    chunk = walkers_at_once(case.number)
+    chunks = choose_chunks(case.number, config.model, config.memory)
     configurations, walkers = state.walkers.shape[:2]
     systems = jax.device_put(state.systems)
     params, contexts, positions, key = state.params, state.contexts, state.walkers, jax.random.key(SEED)
@@ -66,7 +66,7 @@ def make_phases(case: Case, state: State, clock: Callable[[], float]) -> dict[st
             def part(context, system, electrons):
                 return jax.vmap(lambda walker: one(context, system, walker))(electrons)
 
-            return map_walkers(part, (contexts, systems), r, chunk)
+            return map_walkers(part, (contexts, systems), r, chunks.energy)
 
         return function
 
@@ -117,13 +117,13 @@ def make_phases(case: Case, state: State, clock: Callable[[], float]) -> dict[st
         "laplacian": phase(with_params(kinetic, in_chunks), *each, counted=kinetic_count),
         "ewald": phase(with_params(coulomb, in_chunks), *each, counted=ewald_count),
         "local_energy": phase(
-            lambda p, c, s, r: local_energies(wavefunction, p, c, s, r, chunk),
+            lambda p, c, s, r: local_energies(wavefunction, p, c, s, r, chunks.energy),
             *each,
             counted=kinetic_count + ewald_count,
         ),
         # In one chunk the loop over configurations is counted once, whatever their number.
         "gradients": phase(
-            rows(chunk),
+            rows(chunks.gradient),
             params,
             systems,
             positions,
@@ -187,7 +187,13 @@ def make_step_phase(case: Case, state: State, clock: Callable[[], float], counte
     optimizer = make_optimizer(config.optimizer)
     step = cast(
         jax.stages.Wrapped,
-        make_step(wavefunction, optimizer, config.sampling, config.optimizer.clip_width, walkers_at_once(case.number)),
+        make_step(
+            wavefunction,
+            optimizer,
+            config.sampling,
+            config.optimizer.clip_width,
+            choose_chunks(case.number, config.model, config.memory),
+        ),
     )
     own = jax.tree.map(jnp.array, state.params)
     learned = Learned(own, optimizer.init(own))
