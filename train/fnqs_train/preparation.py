@@ -1,8 +1,8 @@
-"""Batches ready for a step: the host prepares the next one while the device works on the present one."""
+"""Batches ready for a step: the host prepares the next ones while the device works on the present one."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
@@ -13,12 +13,15 @@ from fnqs.model_config import ModelConfig
 from fnqs.system import System, make_system, stack_systems
 from fnqs_data.stream import Batch, ConfigurationStream
 
+AHEAD = 3
+"""Batches prepared ahead of the step, so that a quick step of small cells does not wait for one of large cells."""
+
 CACHE_BYTES = 400e6
 """Host memory for prepared systems that will be visited again."""
 
 
 class PreparedBatches:
-    """Stream batches with their stacked systems, one ahead; use as a context manager.
+    """Stream batches with their stacked systems, some ahead; use as a context manager.
 
     Args:
         stream: of configurations.
@@ -29,7 +32,7 @@ class PreparedBatches:
     def __init__(self, stream: ConfigurationStream, model: ModelConfig, complex_psi: bool):
         self._stream, self._model, self._complex = stream, model, complex_psi
         self._pool = ThreadPoolExecutor(max_workers=1)
-        self._next: tuple[int, Future] | None = None
+        self._next: deque[tuple[int, Future]] = deque()
         self._cache: OrderedDict[int, System] = OrderedDict()
         self._cached_bytes = 0
 
@@ -40,12 +43,15 @@ class PreparedBatches:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def get(self, step: int) -> tuple[Batch, System]:
-        """Batch and stacked systems (K) of a step; starts to prepare those of the step after."""
-        if self._next is None or self._next[0] != step:
-            self._next = (step, self._pool.submit(self._prepare, step))
-        result = self._next[1].result()
-        self._next = (step + 1, self._pool.submit(self._prepare, step + 1))
-        return result
+        """Batch and stacked systems (K) of a step; the host goes on with those of the steps after."""
+        if self._next and self._next[0][0] != step:
+            for _, future in self._next:
+                future.cancel()
+            self._next.clear()
+        while len(self._next) <= AHEAD:
+            following = step + len(self._next)
+            self._next.append((following, self._pool.submit(self._prepare, following)))
+        return self._next.popleft()[1].result()
 
     def _prepare(self, step: int) -> tuple[Batch, System]:
         batch = self._stream.batch(step)
