@@ -33,6 +33,11 @@ class Record:
         source: name of the file that the record was read from.
         frame: its frame in that file.
         digest: blake2b of that file, hexadecimal.
+        stress: (3, 3) symmetric, Ha/bohr^3, or None; the energy's derivative by strain over the volume, so
+            positive under tension and -trace/3 is the pressure (ASE's sign).
+        potential_correction: finite-size correction of the potential energy, Ha, whole cell, or None; it is
+            part of `energy` where `corrected` is True and still to be added where it is False.
+        kinetic_correction: the same of the kinetic energy.
     """
 
     configuration: Configuration
@@ -49,6 +54,9 @@ class Record:
     source: str = ""
     frame: int | None = None
     digest: str = ""
+    stress: np.ndarray | None = None
+    potential_correction: float | None = None
+    kinetic_correction: float | None = None
 
     @property
     def number(self) -> int:
@@ -85,6 +93,9 @@ class _Encoded(msgspec.Struct, array_like=True, frozen=True):
     source: str
     frame: int | None
     digest: str
+    stress: bytes | None = None
+    potential_correction: float | None = None
+    kinetic_correction: float | None = None
 
 
 _decoder = msgspec.msgpack.Decoder(_Encoded)
@@ -111,6 +122,9 @@ def encode_record(record: Record) -> bytes:
             source=record.source,
             frame=record.frame,
             digest=record.digest,
+            stress=None if record.stress is None else _to_bytes(record.stress),
+            potential_correction=record.potential_correction,
+            kinetic_correction=record.kinetic_correction,
         )
     )
 
@@ -129,6 +143,7 @@ def decode_record(data: bytes) -> Record:
             twist=_from_bytes(stored.twist).reshape(3),
         )
         forces = None if stored.forces is None else _from_bytes(stored.forces).reshape(-1, 3)
+        stress = None if stored.stress is None else _from_bytes(stored.stress).reshape(3, 3)
     except (msgspec.DecodeError, ValueError) as error:
         raise InputError(f"a stored record cannot be decoded ({error}); build the data set again") from error
     return Record(
@@ -146,6 +161,9 @@ def decode_record(data: bytes) -> Record:
         source=stored.source,
         frame=stored.frame,
         digest=stored.digest,
+        stress=stress,
+        potential_correction=stored.potential_correction,
+        kinetic_correction=stored.kinetic_correction,
     )
 
 

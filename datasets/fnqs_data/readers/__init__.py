@@ -18,8 +18,8 @@ def read_records(path: str | os.PathLike, frames: slice | None = None) -> list[R
     """Read labelled configurations from a file or a data set folder.
 
     Args:
-        path: anything ASE reads with a cell (extxyz, POSCAR, .traj, ...; eV and Å), a QMC-HAMM HDF5 file, or
-            the folder of a data set.
+        path: anything ASE reads with a cell (extxyz, POSCAR, .traj, ...; eV and Å), a QMC-HAMM HDF5 file of
+            either layout, or the folder of a data set.
         frames: which frames, counted from the start; None for all.
 
     Raises:
@@ -50,6 +50,8 @@ def iterate_records(path: str | os.PathLike, frames: slice | None = None) -> Ite
         return
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise InputError(f"{path} is a pipe or a device; give a regular file, since files are read more than once")
     try:
         with path.open("rb") as file:
             magic = file.read(len(HDF5_MAGIC))
