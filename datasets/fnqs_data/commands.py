@@ -168,16 +168,20 @@ def _import(options: argparse.Namespace) -> int:
 def _imported(files: Sequence[Path], skip_bad: bool, skipped: list[str]) -> Iterator[Record]:
     """Yield the records of all files in turn; files of one name are told apart by their folder."""
     names = [file.name for file in files]
+    found = False
     for file in files:
         for item in iterate_records(file):
             if isinstance(item, InputError):
                 if not skip_bad:
                     raise InputError(f"{item} (--skip-bad leaves such frames out)")
                 skipped.append(str(item))
-            elif names.count(file.name) > 1:
-                yield replace(item, identifier=f"{file.resolve().parent.name}/{item.identifier}")
-            else:
-                yield item
+                continue
+            found = True
+            if names.count(file.name) > 1:
+                item = replace(item, identifier=f"{file.resolve().parent.name}/{item.identifier}")
+            yield item
+    if skipped and not found:
+        raise InputError(f"all {len(skipped)} frames are bad, the first one so: {skipped[0]}")
 
 
 def _verify(options: argparse.Namespace) -> int:

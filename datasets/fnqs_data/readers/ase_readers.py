@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from itertools import count
+from lzma import LZMAError
 from pathlib import Path
 
 from ase import Atoms
@@ -13,9 +15,7 @@ from ase.io.formats import UnknownFileTypeError, filetype, get_compression, iofo
 
 from fnqs.errors import InputError
 from fnqs_data.manifest import file_digest
-from fnqs_data.readers.extxyz import iterate_extxyz
 from fnqs_data.readers.frames import record_from_atoms
-from fnqs_data.readers.memory import limited_memory
 from fnqs_data.readers.trajectory import iterate_trajectory
 from fnqs_data.record import Record
 
@@ -25,6 +25,7 @@ REFUSED = {
     "mysql": "a data base on a server",
     "postgresql": "a data base on a server",
     "bundletrajectory": "a folder whose parts may be pickled",
+    "castep-cell": "whose reader starts the program CASTEP",
     "gpw": "a binary file without checks",
     "lammps-dump-binary": "a binary file without checks",
     "cp2k-dcd": "a binary file without checks",
@@ -40,20 +41,23 @@ LARGEST_TEXT = 64 << 20
 """Bytes of a file that ASE takes into memory as a whole; extxyz and .traj are read frame by frame, of any size."""
 
 
-def iterate_ase(path: Path, frames: slice | None) -> Iterator[Record | InputError]:
-    """Yield each wanted frame as a record, or as the error that says what is wrong with it.
+def iterate_other(path: Path, frames: slice) -> Iterator[Record | InputError]:
+    """Yield the frames of a file that is neither HDF5 nor extxyz, and errors for those that are wrong.
 
     A file that breaks in the middle ends with an error for the frame that could not be read.
 
     Raises:
         InputError: if the format is not recognised or not accepted.
     """
-    form = _format(path)
+    form = format_of(path)
+    yield from records_of(path, iterate_trajectory(path, frames) if form == "traj" else _frames(path, form, frames))
+
+
+def records_of(path: Path, frames: Iterable[tuple[int, Atoms | InputError]]) -> Iterator[Record | InputError]:
+    """Turn frames (number, ASE frame or what is wrong with it) into records, naming the file in what is wrong."""
     digest = file_digest(path)
-    wanted = _counted_from_start(frames)
     found = False
-    read = {"extxyz": iterate_extxyz, "traj": iterate_trajectory}.get(form)
-    for frame, atoms in read(path, wanted) if read else _other_frames(path, form, wanted):
+    for frame, atoms in frames:
         found = True
         try:
             if isinstance(atoms, InputError):
@@ -67,11 +71,15 @@ def iterate_ase(path: Path, frames: slice | None) -> Iterator[Record | InputErro
         yield InputError(f"{path}: the file holds no such frames; check the file and the frame range")
 
 
-def _format(path: Path) -> str:
-    """ASE's name of a file's format; raises InputError for one that is not read."""
+def format_of(path: Path) -> str:
+    """Return ASE's name of a file's format.
+
+    Raises:
+        InputError: if the format is not recognised or not accepted.
+    """
     try:
         form = filetype(str(path.resolve()))
-    except (UnknownFileTypeError, UnicodeDecodeError, EOFError, OSError) as error:
+    except (UnknownFileTypeError, UnicodeDecodeError, EOFError, OSError, zlib.error, LZMAError) as error:
         raise InputError(
             f"{path}: the format is not recognised ({error}); give extxyz, POSCAR, .traj or another ASE format"
         ) from error
@@ -82,7 +90,7 @@ def _format(path: Path) -> str:
     if form in REFUSED:
         raise InputError(f"{path}: files of format {form} ({REFUSED[form]}) are not read; convert it to extxyz")
     if form not in ioformats or not ioformats[form].module_name.startswith("ase.io."):
-        raise InputError(f"{path}: ASE has no reader of its own for {form}; convert it to extxyz")
+        raise InputError(f"{path}: it is not recognised, and ASE reads no {form} itself; is it damaged? give extxyz")
     if form != "extxyz":
         if get_compression(path.name)[1]:
             raise InputError(f"{path}: compressed files of format {form} are not read; unpack it first")
@@ -93,12 +101,12 @@ def _format(path: Path) -> str:
     return form
 
 
-def _other_frames(path: Path, form: str, wanted: slice) -> Iterator[tuple[int, Atoms | InputError]]:
+def _frames(path: Path, form: str, wanted: slice) -> Iterator[tuple[int, Atoms | InputError]]:
     """Frames of any other format; the first one that cannot be read is the last."""
     images = iread(str(path.resolve()), index=wanted, format=form, do_not_split_by_at_sign=True)
     for frame in count(wanted.start or 0, wanted.step or 1):
         try:
-            with limited_memory(), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 atoms = next(images)
         except StopIteration:
@@ -111,8 +119,8 @@ def _other_frames(path: Path, form: str, wanted: slice) -> Iterator[tuple[int, A
         yield frame, atoms
 
 
-def _counted_from_start(frames: slice | None) -> slice:
-    """Return the slice to read; negative numbers would need the length of the file."""
+def counted_from_start(frames: slice | None) -> slice:
+    """Return the slice to read; raises InputError for negative numbers, which would need the length of the file."""
     wanted = frames or slice(None)
     if any(value is not None and value < 0 for value in (wanted.start, wanted.stop, wanted.step)):
         raise InputError("frames are counted from the start of the file; give a range without negative numbers")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fnqs.cell import minimum_image_distances
 from fnqs.errors import InputError
 from fnqs_data.record import Record
 
@@ -16,6 +17,9 @@ MOST_PROTONS = 2048
 
 DENSITIES = (0.3, 30.0)
 """r_s in bohr: from far beyond any experiment to a molecule in a box of 60 bohr."""
+
+SPARSE, FARTHEST_NEIGHBOUR = 5.0, 10.0
+"""bohr; above this r_s, configurations are molecules in a box, and some two protons are nearer than the second."""
 
 FARTHEST_CELL = 1000.0
 """Cells that a proton of an unwrapped trajectory may lie away; farther, float64 loses what we need."""
@@ -71,6 +75,14 @@ def find_implausible(record: Record, stated_density: float | None = None) -> str
             f"its cell and N give r_s = {density:.4f} bohr but it states r_s = {stated_density:.4f}; "
             "are the lengths in Å, or is the file damaged?"
         )
+    if density > SPARSE:
+        nearest = minimum_image_distances(
+            np.asarray(record.configuration.cell), np.asarray(record.configuration.protons)
+        ).min()
+        if nearest > FARTHEST_NEIGHBOUR:
+            return (
+                f"its nearest protons are {nearest:.3g} bohr apart, at r_s = {density:.3g} bohr; are the lengths in Å?"
+            )
     low, high = energy_bounds(density, record.number)
     energy = record.energy_per_atom
     if energy is not None and not low <= energy <= high:

@@ -13,11 +13,16 @@ from fnqs_data.manifest import file_digest
 from fnqs_data.readers.extxyz import LARGEST_FRAME, single_frame
 from fnqs_data.readers.frames import QMC_HAMM_METHOD, record_from_atoms
 from fnqs_data.readers.hdf5_nodes import dataset_at
-from fnqs_data.readers.memory import limited_memory
 from fnqs_data.readers.qmc_hamm_arrays import record_from_arrays
 from fnqs_data.record import Record
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file begins as HDF5 does."""
+    with path.open("rb") as file:
+        return file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
 
 
 def iterate_qmc_hamm(path: Path) -> Iterator[Record | InputError]:
@@ -27,7 +32,7 @@ def iterate_qmc_hamm(path: Path) -> Iterator[Record | InputError]:
         InputError: if the file as a whole cannot be read, or has neither layout.
     """
     try:
-        with limited_memory(), h5py.File(path, "r") as file:
+        with h5py.File(path, "r") as file:
             if "xyz_data" in file:
                 record = _record_from_text(_text(file), path)
             elif "structure" in file:

@@ -17,7 +17,6 @@ from ase import Atoms
 from ase.io.trajectory import TrajectoryReader
 
 from fnqs.errors import InputError
-from fnqs_data.readers.memory import limited_memory
 
 ULM_MAGIC = (b"- of Ulm", b"AFFormat")
 HEADER = struct.Struct("<8s16sqqq")
@@ -50,8 +49,7 @@ def iterate_trajectory(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms |
         for frame in range(len(offsets))[wanted]:
             try:
                 _check_frame(path, offsets[frame])
-                with limited_memory():
-                    atoms = Atoms(reader[frame])
+                atoms = Atoms(reader[frame])
             except InputError as error:
                 yield frame, InputError(f"{error}; is the file damaged?")
             except Exception as error:
