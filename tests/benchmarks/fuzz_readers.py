@@ -124,7 +124,7 @@ def write_array_layout(path: Path, frames: list[Atoms]) -> None:
     with h5py.File(path, "w") as file:
         density = (3 * atoms.get_volume() / (4 * np.pi * len(atoms))) ** (1 / 3) / units.Bohr
         file.attrs.update(natoms=len(atoms), method="DMC", temperature=2000.0, pressure=150.0, rs=density)
-        file.attrs.update(phase="liquid", uuid="0123456789abcdef", species=np.array([b"H"]))
+        file.attrs.update(phase="liquid", uuid="0123456789abcdef", species=np.array(sorted(set(atoms.symbols)), "S"))
         file["structure/lattice_vectors"] = np.array(atoms.cell)
         file["structure/positions"] = atoms.positions
         energy = results["energy"]
@@ -179,7 +179,8 @@ WEIGHTS = (4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1)
 
 
 def truncate(data: bytes, rng: random.Random) -> tuple[bytes, Damage]:
-    return data[: rng.randrange(1, len(data))], Damage("truncated")
+    size = rng.choice([rng.randrange(1, len(data)), len(data) - rng.randrange(1, min(60, len(data)))])
+    return data[:size], Damage("truncated")
 
 
 def empty(data: bytes, rng: random.Random) -> tuple[bytes, Damage]:

@@ -10,11 +10,13 @@ from lzma import LZMAError
 from pathlib import Path
 
 from ase import Atoms
+from ase.formula import Formula
 from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, get_compression, ioformats
 
 from fnqs.errors import InputError
 from fnqs_data.manifest import file_digest
+from fnqs_data.readers.extxyz import ends_within_number
 from fnqs_data.readers.frames import record_from_atoms
 from fnqs_data.readers.trajectory import iterate_trajectory
 from fnqs_data.record import Record
@@ -103,12 +105,18 @@ def format_of(path: Path) -> str:
 
 def _frames(path: Path, form: str, wanted: slice) -> Iterator[tuple[int, Atoms | InputError]]:
     """Frames of any other format; the first one that cannot be read is the last."""
-    images = iread(str(path.resolve()), index=wanted, format=form, do_not_split_by_at_sign=True)
+    if ends_within_number(*_last_lines(path)):
+        message = "the last line has no line end and is shorter than the one before; is the file complete?"
+        yield wanted.start or 0, InputError(message)
+        return
+    options = {"store_tags": True} if form == "cif" else {}
+    images = iread(str(path.resolve()), index=wanted, format=form, do_not_split_by_at_sign=True, **options)
     for frame in count(wanted.start or 0, wanted.step or 1):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 atoms = next(images)
+                _check_formula(atoms)
         except StopIteration:
             return
         # Each of ASE's hundred parsers fails in its own way on a broken file.
@@ -117,6 +125,21 @@ def _frames(path: Path, form: str, wanted: slice) -> Iterator[tuple[int, Atoms |
             yield frame, InputError(f"it cannot be read as {form} ({reason}); is the file damaged?")
             return
         yield frame, atoms
+
+
+def _last_lines(path: Path) -> tuple[bytes, bytes]:
+    """Return the last line of a text and the one before."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        lines = file.read().splitlines(keepends=True)
+    return (lines[-1], lines[-2]) if len(lines) > 1 else (b"", b"")
+
+
+def _check_formula(atoms: Atoms) -> None:
+    """Refuse a CIF frame without whole formula units: it announces no number of atoms, but most give the formula."""
+    formula = atoms.info.get("_chemical_formula_sum")
+    if formula is not None and len(atoms) % (units := len(Formula("".join(str(formula).split())))):
+        raise InputError(f"it holds {len(atoms)} atoms but its formula has {units}")
 
 
 def counted_from_start(frames: slice | None) -> slice:

@@ -125,7 +125,21 @@ def _next_frame(lines: _Lines) -> bytes | InputError | None:
         return InputError(f"{number} atoms are announced, but more follow; is the file damaged?")
     if sum(map(len, frame)) > LARGEST_FRAME or any(len(line) == LONGEST_LINE for line in frame):
         return InputError("its lines are too long for a configuration; is the file damaged?")
+    if ends_within_number(frame[-1], frame[-2] if number > 1 else b""):
+        return InputError("its last line has no line end and is shorter than the one before; is the file complete?")
     return b"".join(frame)
+
+
+def ends_within_number(last: bytes, before: bytes) -> bool:
+    """Whether a last line may have lost digits: no line end, a number at its end, shorter than the line before."""
+    words = last.split()
+    return bool(
+        words
+        and not last.endswith(b"\n")
+        and words[-1][-1:].isdigit()
+        and len(last.rstrip()) < len(before.rstrip())
+        and len(words) <= len(before.split())
+    )
 
 
 def _is_head(line: bytes) -> bool:

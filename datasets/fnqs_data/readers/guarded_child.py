@@ -60,10 +60,10 @@ def _answer(stream: BinaryIO, kind: str, data: bytes = b"") -> None:
     stream.flush()
 
 
-FORBIDDEN = frozenset(
-    "subprocess.Popen os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn "
-    "socket.connect socket.getaddrinfo pickle.find_class".split()
-)
+FORBIDDEN = {
+    *("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn"),
+    *("socket.connect", "socket.getaddrinfo", "pickle.find_class"),
+}
 """Events of Python's audit hooks."""
 
 
