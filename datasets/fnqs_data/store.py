@@ -176,8 +176,7 @@ def write_dataset(
         OSError: if the disk is full or not writable; nothing half-written stays.
     """
     target = Path(folder)
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise InputError(f"{target} already exists; choose another output folder or remove it first")
+    require_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{target.name}{PARTIAL}{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
@@ -191,6 +190,12 @@ def write_dataset(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Dataset(target, manifest)
+
+
+def require_free(target: Path) -> None:
+    """Raise InputError if a new data set cannot go there: something is in the way."""
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise InputError(f"{target} already exists; choose another output folder or remove it first")
 
 
 def open_dataset(folder: str | os.PathLike) -> Dataset:

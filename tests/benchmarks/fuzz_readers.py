@@ -172,6 +172,7 @@ LAYOUTS: dict[str, Callable[[Path, list[Atoms]], None]] = {
     "h.gen": one("gen"),
     "h.pwi": one("espresso-in"),
 }
+LABELLED = ("frames.extxyz", "reptation.xyz", "frames.traj", "text.hdf5", "arrays.h5", "frames.xyz.gz")
 WEIGHTS = (4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1)
 
 
@@ -279,8 +280,7 @@ def not_a_label(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
     label = rng.choice(["energy", "forces"])
     results = frames[0].calc.results
     results[label] = results[label] * np.nan
-    labelled = name in ("frames.extxyz", "reptation.xyz", "frames.traj", "text.hdf5", "frames.xyz.gz")
-    return Damage(f"NaN in the {label}", must_refuse=labelled)
+    return Damage(f"NaN in the {label}", must_refuse=name in LABELLED and name != "arrays.h5")
 
 
 def length_units(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
@@ -295,7 +295,7 @@ def energy_units(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
     for atoms in frames:
         atoms.calc.results["energy"] *= scale
     # Too small is too small only for many protons: with 16, a single twist may shift more than that.
-    return Damage("energy in other units", must_refuse=scale > 1 and "x" in name[-6:], may_change=True)
+    return Damage("energy in other units", must_refuse=scale > 1 and name in LABELLED, may_change=True)
 
 
 def two_at_one_place(frames: list[Atoms], rng: random.Random, name: str) -> Damage:

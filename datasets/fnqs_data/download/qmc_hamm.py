@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +74,7 @@ def list_items(server: Server, filters: dict[str, float], *, limit: int | None =
 
 def fetch_items(
     server: Server, items: Sequence[Item], folder: Path, *, connections: int
-) -> Iterator[Path | InputError]:
+) -> Generator[Path | InputError, None, None]:
     """Fetch the files of items into a folder, in their order; those that are there already are kept.
 
     A file has its final name once it is complete and holds a configuration that our readers accept; until
