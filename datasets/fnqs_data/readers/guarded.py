@@ -8,12 +8,14 @@ process with limited memory, which is killed when it takes too long. The child s
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import queue
 import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,10 @@ START_PATIENCE = 120.0
 
 READ_PATIENCE = 20.0
 """Seconds for one frame, and one more for every MB of its file."""
+
+
+DRAIN_PATIENCE = 0.1
+"""Seconds; a new child takes about one."""
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True):
@@ -54,7 +60,7 @@ def iterate_guarded(path: Path, frames: slice | None) -> Iterator[Record | Input
     """
     chosen = frames or slice(None)
     patience = READ_PATIENCE + path.stat().st_size / 1e6
-    child = _idle.pop() if _idle else _Child()
+    child = next((waiting for waiting in _taken() if waiting.alive), None) or _Child()
     finished, frame = False, 0
     try:
         child.send(Task(str(path), chosen.start, chosen.stop, chosen.step))
@@ -75,7 +81,8 @@ def iterate_guarded(path: Path, frames: slice | None) -> Iterator[Record | Input
                 return
             frame += 1
     finally:
-        if finished:
+        # Who stops at a bad frame mostly stops at the last one: then the child is as good as new.
+        if finished or child.drain():
             _idle.append(child)
         else:
             child.stop()
@@ -99,10 +106,16 @@ class _Child:
             self.stop()
             raise OSError("the process that reads files could not be started")
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def send(self, task: Task) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(task) + b"\n")
-        self._process.stdin.flush()
+        # A child that died just now is noticed when no answer comes.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(msgspec.json.encode(task) + b"\n")
+            self._process.stdin.flush()
 
     def receive(self, seconds: float) -> Message | None:
         """Return the next message, None if the child died or is silent for too long."""
@@ -110,6 +123,15 @@ class _Child:
             return self._messages.get(timeout=seconds)
         except queue.Empty:
             return None
+
+    def drain(self) -> bool:
+        """Pass over what is left of a task, if that is soon done."""
+        deadline = time.monotonic() + DRAIN_PATIENCE
+        while self.alive and (left := deadline - time.monotonic()) > 0:
+            message = self.receive(left)
+            if message is None or message.kind in ("end", "bad file"):
+                return message is not None
+        return False
 
     def stop(self) -> None:
         self._process.kill()
@@ -125,6 +147,12 @@ class _Child:
 
 _idle: list[_Child] = []
 """Children that wait for a next file."""
+
+
+def _taken() -> Iterator[_Child]:
+    """Take the waiting children one by one."""
+    while _idle:
+        yield _idle.pop()
 
 
 @atexit.register
