@@ -1,4 +1,4 @@
-"""The command fnqs-data: build, info, import, verify and plot sets of proton configurations."""
+"""The command fnqs-data: build, info, import, download, verify and plot sets of proton configurations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fnqs.errors import InputError
+from fnqs_data.download import command as download_command
 from fnqs_data.generate.build import build_recipe, cached_dataset
 from fnqs_data.generate.recipe import PHASES
 from fnqs_data.manifest import MANIFEST
@@ -97,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--skip-bad", action="store_true", help="leave bad frames out, and list and count them")
     load.add_argument("--note", default="", metavar="TEXT", help="source and licence, kept in the manifest")
 
+    fetch = command("download", _download, "fetch a public data base and import it", download_command.DESCRIPTION)
+    download_command.add_arguments(fetch, _positive)
+
     verify = command("verify", _verify, "check every file of a data set against its digests; exit code 1 if damaged")
     verify.add_argument("folder", type=Path, metavar="FOLDER", help="data set folder")
 
@@ -126,7 +131,7 @@ def _info(options: argparse.Namespace) -> int:
     if (options.path / MANIFEST).is_file():
         _print_dataset(open_dataset(options.path))
         return 0
-    table = Table(title=str(options.path))
+    table = Table(title=escape(str(options.path)))
     for heading in ("frame", "N", "r_s (bohr)", "E/N (Ha/atom)", "phase", "corrected"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     records = read_records(options.path)
@@ -140,7 +145,7 @@ def _info(options: argparse.Namespace) -> int:
             str(record.number),
             f"{record.density_parameter:.4f}",
             "" if energy is None else f"{energy:.6f}",
-            record.phase,
+            escape(record.phase),
             corrected if energy is not None else "",
         )
     console = _console()
@@ -159,27 +164,42 @@ def _info(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     skipped: list[str] = []
     dataset = write_dataset(options.output, _imported(options.files, options.skip_bad, skipped), note=options.note)
+    _print_skipped(skipped, "bad frames were skipped")
+    _print_dataset(dataset)
+    return 0
+
+
+def _download(options: argparse.Namespace) -> int:
+    dataset, skipped = download_command.download(options)
+    _print_skipped(skipped, "items and frames were skipped")
+    _print_dataset(dataset)
+    return 0
+
+
+def _print_skipped(skipped: Sequence[str], what: str) -> None:
     for message in skipped:
         print(f"fnqs-data: skipped: {message}", file=sys.stderr)
     if skipped:
-        print(f"fnqs-data: {len(skipped)} bad frames were skipped", file=sys.stderr)
-    _print_dataset(dataset)
-    return 0
+        print(f"fnqs-data: {len(skipped)} {what}", file=sys.stderr)
 
 
 def _imported(files: Sequence[Path], skip_bad: bool, skipped: list[str]) -> Iterator[Record]:
     """Yield the records of all files in turn; files of one name are told apart by their folder."""
     names = [file.name for file in files]
+    found = False
     for file in files:
         for item in iterate_records(file):
             if isinstance(item, InputError):
                 if not skip_bad:
                     raise InputError(f"{item} (--skip-bad leaves such frames out)")
                 skipped.append(str(item))
-            elif names.count(file.name) > 1:
-                yield replace(item, identifier=f"{file.resolve().parent.name}/{item.identifier}")
-            else:
-                yield item
+                continue
+            found = True
+            if names.count(file.name) > 1:
+                item = replace(item, identifier=f"{file.resolve().parent.name}/{item.identifier}")
+            yield item
+    if skipped and not found:
+        raise InputError(f"all {len(skipped)} frames are bad, the first one so: {skipped[0]}")
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -199,7 +219,7 @@ def _plot(options: argparse.Namespace) -> int:
 
 def _print_dataset(dataset: Dataset) -> None:
     """Print one line for each phase and N, and the totals."""
-    table = Table(title=str(dataset.folder))
+    table = Table(title=escape(str(dataset.folder)))
     for heading in (
         "phase",
         "N",
@@ -218,7 +238,7 @@ def _print_dataset(dataset: Dataset) -> None:
             energies = dataset.energies_per_atom[chosen]
             energies = energies[np.isfinite(energies)]
             table.add_row(
-                phase,
+                escape(phase),
                 str(number),
                 *(str(np.sum(splits[chosen] == s)) for s in ("train", "held-out-density", "held-out-phase")),
                 f"{density.min():.3f} to {density.max():.3f}",

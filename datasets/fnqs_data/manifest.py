@@ -44,6 +44,7 @@ UNITS = {
     "length": "bohr",
     "energy": "Ha, whole cell",
     "forces": "Ha/bohr",
+    "stress": "Ha/bohr^3, positive under tension",
     "temperature": "K",
     "pressure": "GPa",
     "twist": "fractions of the reciprocal lattice vectors",

@@ -34,6 +34,11 @@ class Record:
         frame: its frame in that file.
         digest: blake2b of that file, hexadecimal.
         trajectory: name of the simulation run that it is a frame of; empty where it stands alone.
+        stress: (3, 3) symmetric, Ha/bohr^3, or None; the energy's derivative by strain over the volume, so
+            positive under tension and -trace/3 is the pressure (ASE's sign).
+        potential_correction: finite-size correction of the potential energy, Ha, whole cell, or None; it is
+            part of `energy` where `corrected` is True and still to be added where it is False.
+        kinetic_correction: the same of the kinetic energy.
     """
 
     configuration: Configuration
@@ -51,6 +56,9 @@ class Record:
     frame: int | None = None
     digest: str = ""
     trajectory: str = ""
+    stress: np.ndarray | None = None
+    potential_correction: float | None = None
+    kinetic_correction: float | None = None
 
     @property
     def number(self) -> int:
@@ -88,6 +96,9 @@ class _Encoded(msgspec.Struct, array_like=True, frozen=True):
     frame: int | None
     digest: str
     trajectory: str = ""
+    stress: bytes | None = None
+    potential_correction: float | None = None
+    kinetic_correction: float | None = None
 
 
 _decoder = msgspec.msgpack.Decoder(_Encoded)
@@ -115,6 +126,9 @@ def encode_record(record: Record) -> bytes:
             frame=record.frame,
             digest=record.digest,
             trajectory=record.trajectory,
+            stress=None if record.stress is None else _to_bytes(record.stress),
+            potential_correction=record.potential_correction,
+            kinetic_correction=record.kinetic_correction,
         )
     )
 
@@ -133,6 +147,7 @@ def decode_record(data: bytes) -> Record:
             twist=_from_bytes(stored.twist).reshape(3),
         )
         forces = None if stored.forces is None else _from_bytes(stored.forces).reshape(-1, 3)
+        stress = None if stored.stress is None else _from_bytes(stored.stress).reshape(3, 3)
     except (msgspec.DecodeError, ValueError) as error:
         raise InputError(f"a stored record cannot be decoded ({error}); build the data set again") from error
     return Record(
@@ -151,6 +166,9 @@ def decode_record(data: bytes) -> Record:
         frame=stored.frame,
         digest=stored.digest,
         trajectory=stored.trajectory,
+        stress=stress,
+        potential_correction=stored.potential_correction,
+        kinetic_correction=stored.kinetic_correction,
     )
 
 

@@ -245,8 +245,7 @@ def resumed_folder(target: Path, key: str) -> Path:
 def _free(folder: str | os.PathLike) -> Path:
     """Return the folder as a path, its parent made; raise InputError if something is there."""
     target = Path(folder)
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise InputError(f"{target} already exists; choose another output folder or remove it first")
+    require_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
 
@@ -289,6 +288,12 @@ def _complete(
         target.rmdir()
     partial.rename(target)
     return Dataset(target, manifest)
+
+
+def require_free(target: Path) -> None:
+    """Raise InputError if a new data set cannot go there: something is in the way."""
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise InputError(f"{target} already exists; choose another output folder or remove it first")
 
 
 def open_dataset(folder: str | os.PathLike) -> Dataset:

@@ -89,6 +89,21 @@ def test_import_refuses_or_skips_bad_frames(tmp_path, frames, capsys):
     assert dataset[0].energy_per_atom == pytest.approx(-0.5, abs=1e-12)  # one division
 
 
+def test_no_good_frame_at_all(tmp_path, make_atoms, capsys):
+    write(tmp_path / "bad.extxyz", [make_atoms(4, symbol="He"), make_atoms(4, symbol="Li")])
+    message = failing(capsys, "import", tmp_path / "bad.extxyz", "--skip-bad", "--output", tmp_path / "set")
+    assert "all 2 frames are bad" in message
+    assert "bad.extxyz: frame 0" in message
+
+
+def test_names_from_files_are_no_markup(tmp_path, make_atoms, capsys):
+    atoms = make_atoms(8)
+    atoms.info["phase"] = "[/bold]liquid"
+    write(tmp_path / "[red].extxyz", atoms)
+    assert main(["info", str(tmp_path / "[red].extxyz")]) == 0
+    assert "[/bold]liquid" in capsys.readouterr().out
+
+
 def test_files_of_one_name_are_told_apart(tmp_path, make_atoms):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -139,7 +154,7 @@ def test_a_truly_full_disk_gives_one_sentence(tmp_path, frames):
     assert [path.name for path in tmp_path.iterdir()] == ["frames.extxyz"]
 
 
-@pytest.mark.parametrize("command", ["build", "info", "import", "verify", "plot"])
+@pytest.mark.parametrize("command", ["build", "info", "import", "download", "verify", "plot"])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

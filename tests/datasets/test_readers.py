@@ -194,20 +194,35 @@ def test_a_truncated_file_gives_its_good_frames_and_then_an_error(tmp_path, make
 
 
 @needs_shared
-def test_real_reptation_qmc_file():
+def test_real_reptation_qmc_file(tmp_path):
     path = Path(str(SHARED)) / "qmc_atomic_h_200.extxyz"
-    records = read_records(path, slice(0, 5))
-    for record, atoms in zip(records, read(path, index=":5"), strict=True):
+    records = read_records(path, slice(0, None, 10))
+    assert len(records) == 20
+    stored = write_dataset(tmp_path / "set", records).read(range(20))
+    for record, kept, atoms in zip(records, stored, read(path, index="::10"), strict=True):
         assert record.number == len(atoms)
         # The labels agree to the last digits of a float64 near -100 Ha.
         assert record.energy == pytest.approx(atoms.get_potential_energy() / units.Hartree, abs=1e-9)
+        assert kept.energy == record.energy
+        np.testing.assert_array_equal(record.configuration.cell, np.array(atoms.cell) / units.Bohr)
+        np.testing.assert_array_equal(kept.configuration.protons, atoms.positions / units.Bohr)
+        np.testing.assert_allclose(kept.forces, atoms.get_forces() * units.Bohr / units.Hartree, rtol=1e-12)
         volume = atoms.get_volume() / units.Bohr**3
         assert record.density_parameter == pytest.approx((3 * volume / (4 * np.pi * len(atoms))) ** (1 / 3))
+        assert kept.corrected is None
 
 
 @needs_shared
-def test_real_qmc_hamm_file():
+def test_real_qmc_hamm_file(tmp_path):
     (record,) = read_records(Path(str(SHARED)) / "qmchamm_example.hdf5")
     assert record.number == 96
     assert record.density_parameter == pytest.approx(1.504, abs=5e-4)  # the file gives three decimals
     assert record.energy * units.Hartree == pytest.approx(-1421.4786592749133, abs=1e-9)
+    assert record.corrected is True
+    assert record.potential_correction * units.Hartree == pytest.approx(6.555086659031757, abs=1e-9)
+    assert record.kinetic_correction * units.Hartree == pytest.approx(4.678880430309918, abs=1e-9)
+    assert (record.phase, record.temperature, record.pressure) == ("liquid", 2000.0, 150.0)
+    assert "NPT" not in record.method
+    (kept,) = write_dataset(tmp_path / "set", [record]).read([0])
+    assert (kept.energy, kept.digest, kept.frame) == (record.energy, record.digest, 0)
+    np.testing.assert_array_equal(kept.configuration.protons, record.configuration.protons)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from fnqs.errors import InputError
 from fnqs_data.manifest import MANIFEST
-from fnqs_data.readers.ase_readers import iterate_ase
-from fnqs_data.readers.qmc_hamm import HDF5_MAGIC, iterate_qmc_hamm
+from fnqs_data.readers.ase_readers import counted_from_start, format_of, records_of
+from fnqs_data.readers.extxyz import iterate_extxyz
+from fnqs_data.readers.guarded import iterate_guarded
+from fnqs_data.readers.qmc_hamm import is_hdf5
 from fnqs_data.record import Record
 from fnqs_data.store import open_dataset
 
@@ -18,8 +20,8 @@ def read_records(path: str | os.PathLike, frames: slice | None = None) -> list[R
     """Read labelled configurations from a file or a data set folder.
 
     Args:
-        path: anything ASE reads with a cell (extxyz, POSCAR, .traj, ...; eV and Å), a QMC-HAMM HDF5 file, or
-            the folder of a data set.
+        path: anything ASE reads with a cell (extxyz, POSCAR, .traj, ...; eV and Å), a QMC-HAMM HDF5 file of
+            either layout, or the folder of a data set.
         frames: which frames, counted from the start; None for all.
 
     Raises:
@@ -50,15 +52,15 @@ def iterate_records(path: str | os.PathLike, frames: slice | None = None) -> Ite
         return
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise InputError(f"{path} is a pipe or a device; give a regular file, since files are read more than once")
     try:
-        with path.open("rb") as file:
-            magic = file.read(len(HDF5_MAGIC))
+        empty, hdf5 = path.stat().st_size == 0, is_hdf5(path)
     except OSError as error:
         raise InputError(f"{path}: the file cannot be read ({error.strerror})") from error
-    if not magic:
+    if empty:
         raise InputError(f"{path}: the file is empty")
-    if magic == HDF5_MAGIC:
-        if frames is None or 0 in range(1)[frames]:
-            yield from iterate_qmc_hamm(path)
-        return
-    yield from iterate_ase(path, frames)
+    if hdf5 or format_of(path) != "extxyz":
+        yield from iterate_guarded(path, counted_from_start(frames))
+    else:
+        yield from records_of(path, iterate_extxyz(path, counted_from_start(frames)))

@@ -2,12 +2,18 @@
 
 ASE scans the whole file first: a wrong atom count makes it wait for lines that never come, and one broken
 frame costs all the others. Cut here, a file of any size streams frame by frame and a bad frame stands alone.
+A line that holds one whole number and nothing else can only begin a frame, so a wrong count is noticed and
+reading goes on behind it.
 """
 
 from __future__ import annotations
 
 import io
+import zlib
+from collections import deque
 from collections.abc import Iterator
+from itertools import count
+from lzma import LZMAError
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +22,11 @@ from ase.io import read
 from ase.io.formats import open_with_compression
 
 from fnqs.errors import InputError
+from fnqs_data.readers.plausible import MOST_PROTONS
+
+LONGEST_LINE = 1 << 20
+LARGEST_FRAME = 16 << 20
+"""Bytes; a longer line or frame is damage (or a bomb, if the file is compressed), not a configuration."""
 
 
 def iterate_extxyz(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms | InputError]]:
@@ -26,46 +37,113 @@ def iterate_extxyz(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms | Inp
         wanted: frames, counted from the start; no negative numbers.
     """
     start, stop, step = wanted.start or 0, wanted.stop, wanted.step or 1
-    with open_with_compression(str(path), "rt") as file:
-        frame = 0
-        while stop is None or frame < stop:
+    with open_with_compression(str(path), "rb") as file:
+        lines = _Lines(file)
+        for frame in count():
+            if stop is not None and frame >= stop:
+                return
             try:
-                text = _next_frame(file)
-            except (InputError, UnicodeDecodeError, EOFError, OSError) as error:
-                yield frame, InputError(f"the text ends or breaks here: {error}; is the file complete?")
+                text = _next_frame(lines)
+            except (EOFError, OSError, zlib.error, LZMAError) as error:
+                yield frame, InputError(f"the file breaks off here ({error}); is it complete?")
                 return
             if text is None:
                 return
             if frame >= start and (frame - start) % step == 0:
-                yield frame, parse_extxyz(text)
-            frame += 1
+                yield frame, text if isinstance(text, InputError) else parse_extxyz(text)
 
 
-def parse_extxyz(text: str) -> Atoms | InputError:
-    """Parse the text of one frame, or say why that cannot be done."""
+def parse_extxyz(text: bytes) -> Atoms | InputError:
+    """Parse the text of exactly one frame, or say why that cannot be done."""
     try:
-        atoms = read(io.StringIO(text), format="extxyz", index=0)
+        atoms = read(io.StringIO(text.decode()), format="extxyz", index=0)
     # ASE's parser fails in many ways on a broken text.
     except Exception as error:
         return InputError(f"it cannot be read as extxyz ({_one_line(error)}); is the file damaged?")
     return atoms if isinstance(atoms, Atoms) else atoms[0]
 
 
-def _next_frame(file: IO[str]) -> str | None:
-    """Lines of the next frame, or None at the end of the file."""
-    head = file.readline()
-    if not head.strip():
+def single_frame(text: bytes) -> Atoms | InputError:
+    """Parse a text that must hold one frame and nothing else, or say why that cannot be done."""
+    lines = _Lines(io.BytesIO(text))
+    frame = _next_frame(lines)
+    if frame is None:
+        return InputError("the text is empty")
+    if isinstance(frame, InputError):
+        return frame
+    if lines.peek().strip():
+        return InputError("the text holds more than one frame; is the file damaged?")
+    return parse_extxyz(frame)
+
+
+class _Lines:
+    """Lines of a file with a look at those to come; b"" at the end."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self._ahead: deque[bytes] = deque()
+
+    def next(self) -> bytes:
+        return self._ahead.popleft() if self._ahead else self._file.readline(LONGEST_LINE)
+
+    def peek(self, distance: int = 0) -> bytes:
+        while len(self._ahead) <= distance:
+            self._ahead.append(self._file.readline(LONGEST_LINE))
+        return self._ahead[distance]
+
+    def skip_blank(self) -> None:
+        while self.peek() and not self.peek().strip():
+            self.next()
+
+    def skip_to_head(self) -> None:
+        while self.peek() and not _is_head(self.peek()):
+            self.next()
+
+
+def _next_frame(lines: _Lines) -> bytes | InputError | None:
+    """Text of the next frame, what is wrong with it, or None at the end of the file."""
+    lines.skip_blank()
+    if not lines.peek():
         return None
-    if not head.strip().isdecimal():
-        raise InputError(f"a number of atoms is expected, not {head.strip()[:40]!r}")
+    head = lines.next()
+    if not _is_head(head):
+        lines.skip_to_head()
+        return InputError(f"a number of atoms is expected, not {head.decode(errors='replace').strip()[:40]!r}")
     number = int(head.strip()[:18])
-    lines = [head, file.readline()]
-    for _ in range(number):
-        line = file.readline()
-        if not line:
-            raise InputError(f"{number} atoms are announced, but only {len(lines) - 2} follow")
-        lines.append(line)
-    return "".join(lines)
+    frame = [head, lines.next()]
+    if number > MOST_PROTONS:
+        lines.skip_to_head()
+        return InputError(f"{number} atoms are announced, more than the {MOST_PROTONS} that are read")
+    for found in range(number):
+        if not lines.peek().strip() or _is_head(lines.peek()):
+            return InputError(f"{number} atoms are announced, but only {found} follow; is the file complete?")
+        frame.append(lines.next())
+    lines.skip_blank()
+    # A line that is no head is a damaged head if a frame's properties follow it, and one atom too many if not.
+    if lines.peek() and not _is_head(lines.peek()) and b"=" not in lines.peek(1):
+        lines.skip_to_head()
+        return InputError(f"{number} atoms are announced, but more follow; is the file damaged?")
+    if sum(map(len, frame)) > LARGEST_FRAME or any(len(line) == LONGEST_LINE for line in frame):
+        return InputError("its lines are too long for a configuration; is the file damaged?")
+    if ends_within_number(frame[-1], frame[-2] if number > 1 else b""):
+        return InputError("its last line has no line end and is shorter than the one before; is the file complete?")
+    return b"".join(frame)
+
+
+def ends_within_number(last: bytes, before: bytes) -> bool:
+    """Whether a last line may have lost digits: no line end, a number at its end, shorter than the line before."""
+    words = last.split()
+    return bool(
+        words
+        and not last.endswith(b"\n")
+        and words[-1][-1:].isdigit()
+        and len(last.rstrip()) < len(before.rstrip())
+        and len(words) <= len(before.split())
+    )
+
+
+def _is_head(line: bytes) -> bool:
+    return line.strip().isdigit()
 
 
 def _one_line(error: Exception) -> str:

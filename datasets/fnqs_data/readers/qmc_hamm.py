@@ -1,4 +1,4 @@
-"""The older QMC-HAMM HDF5 layout: one configuration a file, as an extended XYZ text in `xyz_data`."""
+"""The two QMC-HAMM HDF5 layouts, one configuration a file: an extended XYZ text, or arrays by name."""
 
 from __future__ import annotations
 
@@ -10,34 +10,60 @@ import h5py
 
 from fnqs.errors import InputError
 from fnqs_data.manifest import file_digest
-from fnqs_data.readers.ase_readers import record_from_atoms
-from fnqs_data.readers.extxyz import parse_extxyz
+from fnqs_data.readers.extxyz import LARGEST_FRAME, single_frame
+from fnqs_data.readers.frames import QMC_HAMM_METHOD, record_from_atoms
+from fnqs_data.readers.hdf5_nodes import dataset_at
+from fnqs_data.readers.qmc_hamm_arrays import record_from_arrays
 from fnqs_data.record import Record
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
+def is_hdf5(path: Path) -> bool:
+    """Whether a file begins as HDF5 does."""
+    with path.open("rb") as file:
+        return file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
+
+
 def iterate_qmc_hamm(path: Path) -> Iterator[Record | InputError]:
     """Yield the one record of a file (eV, Å, GPa, K inside), or the error that says what is wrong.
 
-    The text's `method` names the molecular dynamics that made the configuration, not the energy's method.
+    Raises:
+        InputError: if the file as a whole cannot be read, or has neither layout.
     """
     try:
         with h5py.File(path, "r") as file:
-            if "xyz_data" not in file:
-                raise InputError(f"{path}: this HDF5 file has no xyz_data; only that QMC-HAMM layout is read")
-            dataset = file["xyz_data"]
-            text = dataset[()] if isinstance(dataset, h5py.Dataset) else None
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: the HDF5 file cannot be read ({error}); is it complete?") from error
-    if not isinstance(text, bytes):
-        raise InputError(f"{path}: xyz_data is not a text; is this a QMC-HAMM file?")
-    try:
-        atoms = parse_extxyz(text.decode())
-        if isinstance(atoms, InputError):
-            raise atoms
-        record = record_from_atoms(atoms, path.name, 0, file_digest(path))
-    except (InputError, UnicodeDecodeError) as error:
+            if "xyz_data" in file:
+                record = _record_from_text(_text(file), path)
+            elif "structure" in file:
+                record = record_from_arrays(file, path.name, file_digest(path))
+            else:
+                raise InputError("it has neither xyz_data nor structure; only the QMC-HAMM layouts are read")
+    except InputError as error:
         yield InputError(f"{path}: frame 0: {error}")
-        return
-    yield replace(record, method="QMC (QMC-HAMM)")
+    # h5py hands on whatever its C library meets in a damaged file.
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: frame 0: the HDF5 file cannot be read ({reason}); is it complete?") from error
+    else:
+        yield record
+
+
+def _text(file: h5py.File) -> bytes:
+    """Return the text of the older layout; raises InputError if it is none or too long."""
+    node = dataset_at(file, "xyz_data")
+    if node is None or node.shape != () or h5py.check_string_dtype(node.dtype) is None:
+        raise InputError("xyz_data is not a text; is this a QMC-HAMM file?")
+    text = node[()]
+    text = text.encode() if isinstance(text, str) else bytes(text)
+    if len(text) > LARGEST_FRAME:
+        raise InputError("xyz_data is too long for a configuration; is the file damaged?")
+    return text
+
+
+def _record_from_text(text: bytes, path: Path) -> Record:
+    """Read the older layout; the text's `method` names the dynamics of the configuration, not the energy's method."""
+    atoms = single_frame(text)
+    if isinstance(atoms, InputError):
+        raise atoms
+    return replace(record_from_atoms(atoms, path.name, 0, file_digest(path)), method=QMC_HAMM_METHOD)

@@ -1,0 +1,1 @@
+"""Public data bases, fetched over HTTP when the user asks for it."""

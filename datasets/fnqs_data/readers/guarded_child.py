@@ -1,0 +1,88 @@
+"""The child process of `guarded`: reads the files it is told to, one after the other, until its input ends.
+
+It runs no program, opens no connection, unpickles nothing and writes no file, whatever a parser tries: some of
+ASE's ask the simulation program that they know for its version.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from fnqs.errors import InputError
+from fnqs_data.readers.ase_readers import iterate_other
+from fnqs_data.readers.guarded import LENGTH, Message, Task
+from fnqs_data.readers.qmc_hamm import is_hdf5, iterate_qmc_hamm
+from fnqs_data.record import Record, encode_record
+
+MEMORY = 1 << 30
+"""Bytes that reading may add to what the imports took."""
+
+
+def main() -> None:
+    """Answer every task on stdin with messages on stdout."""
+    # Parsers that print must not print into the messages.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _limit_memory()
+    sys.dont_write_bytecode = True
+    sys.addaudithook(_forbid)
+    _answer(answers, "ready")
+    for line in sys.stdin.buffer:
+        task = msgspec.json.decode(line, type=Task)
+        try:
+            for item in _items(Path(task.path), slice(task.start, task.stop, task.step)):
+                if isinstance(item, InputError):
+                    _answer(answers, "bad frame", str(item).encode())
+                else:
+                    _answer(answers, "record", encode_record(item))
+        except InputError as error:
+            _answer(answers, "bad file", str(error).encode())
+        else:
+            _answer(answers, "end")
+
+
+def _items(path: Path, frames: slice) -> Iterator[Record | InputError]:
+    if not is_hdf5(path):
+        yield from iterate_other(path, frames)
+    elif 0 in range(1)[frames]:
+        yield from iterate_qmc_hamm(path)
+
+
+def _answer(stream: BinaryIO, kind: str, data: bytes = b"") -> None:
+    message = msgspec.msgpack.encode(Message(kind, data))
+    stream.write(LENGTH.pack(len(message)) + message)
+    stream.flush()
+
+
+FORBIDDEN = {
+    *("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn"),
+    *("socket.connect", "socket.getaddrinfo", "pickle.find_class"),
+}
+"""Events of Python's audit hooks."""
+
+
+def _forbid(event: str, arguments: tuple) -> None:
+    """Refuse what reading a file never needs."""
+    writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+    if event in FORBIDDEN or writes:
+        raise PermissionError(f"reading a file must not need {event}")
+
+
+def _limit_memory() -> None:
+    """Let allocations fail beyond a ceiling; only Linux can say how much is in use."""
+    if sys.platform.startswith("linux"):
+        import resource
+
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, hard))
+
+
+if __name__ == "__main__":
+    main()

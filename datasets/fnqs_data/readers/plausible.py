@@ -1,0 +1,115 @@
+"""What no file of dense hydrogen says: the marks of wrong units and of damaged numbers.
+
+The bounds are wide, and on purpose: they refuse what is impossible for protons and electrons, not what is
+unusual. A file in bohr that is read as Å stays within them unless it states its own r_s, which is then compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fnqs.cell import minimum_image_distances
+from fnqs.errors import InputError
+from fnqs_data.record import Record
+
+MOST_PROTONS = 1024
+"""Protons of one configuration; the check of all distances grows as N squared, to 4 s and 0.3 GB at this N."""
+
+DENSITIES = (0.3, 30.0)
+"""r_s in bohr: from far beyond any experiment to a molecule in a box of 60 bohr."""
+
+SPARSE, FARTHEST_NEIGHBOUR = 5.0, 10.0
+"""bohr; above this r_s, configurations are molecules in a box, and some two protons are nearer than the second."""
+
+FARTHEST_CELL = 1000.0
+"""Cells that a proton of an unwrapped trajectory may lie away; farther, float64 loses what we need."""
+
+LARGEST_FORCE = 100.0
+"""Ha/bohr; two bare protons at the shortest accepted distance, 0.3 bohr, repel with 11."""
+
+STATED_DENSITY_TOLERANCE = 1e-3
+"""Relative; files state r_s with three decimals or more."""
+
+
+def check_geometry(cell: np.ndarray, protons: np.ndarray) -> None:
+    """Refuse numbers that the checks of a configuration could not digest; NaN and flat cells are left to them.
+
+    Args:
+        cell: (3, 3) lattice vectors as rows, bohr.
+        protons: (N, 3) Cartesian positions, bohr.
+
+    Raises:
+        InputError: too many protons, an impossible density, or positions far outside the cell.
+    """
+    if len(protons) > MOST_PROTONS:
+        raise InputError(f"it holds {len(protons)} protons, more than the {MOST_PROTONS} that are read; cut it down")
+    if not (len(protons) and np.all(np.isfinite(cell)) and np.all(np.isfinite(protons))):
+        return
+    with np.errstate(all="ignore"):
+        density = (3 * abs(np.linalg.det(cell)) / (4 * np.pi * len(protons))) ** (1 / 3)
+        if 0 < density < DENSITIES[0] or not density <= DENSITIES[1]:
+            raise InputError(
+                f"r_s = {density:.4g} bohr is not between {DENSITIES[0]} and {DENSITIES[1]:g}; are the lengths in Å?"
+            )
+        try:
+            farthest = np.abs(protons @ np.linalg.inv(cell)).max()
+        except np.linalg.LinAlgError:
+            return
+    # Written so that NaN counts as far away.
+    if not farthest < FARTHEST_CELL:
+        raise InputError(
+            f"a proton lies {farthest:.3g} cells away, farther than {FARTHEST_CELL:g}; is the file damaged?"
+        )
+
+
+def find_implausible(record: Record, stated_density: float | None = None) -> str | None:
+    """Say in one clause what cannot be true of a record's labels, with the likely cause, or None.
+
+    Args:
+        record: as read, in Ha and bohr.
+        stated_density: r_s that the file itself gives, bohr.
+    """
+    density = record.density_parameter
+    if stated_density is not None and not abs(density - stated_density) < STATED_DENSITY_TOLERANCE * density:
+        return (
+            f"its cell and N give r_s = {density:.4f} bohr but it states r_s = {stated_density:.4f}; "
+            "are the lengths in Å, or is the file damaged?"
+        )
+    if density > SPARSE:
+        nearest = minimum_image_distances(
+            np.asarray(record.configuration.cell), np.asarray(record.configuration.protons)
+        ).min()
+        if nearest > FARTHEST_NEIGHBOUR:
+            return (
+                f"its nearest protons are {nearest:.3g} bohr apart, at r_s = {density:.3g} bohr; are the lengths in Å?"
+            )
+    low, high = energy_bounds(density, record.number)
+    energy = record.energy_per_atom
+    if energy is not None and not low <= energy <= high:
+        return (
+            f"its energy, {energy:.6g} Ha per proton, cannot be that of hydrogen at r_s = {density:.3f} bohr "
+            f"({low:.2f} to {high:.2f}); is it in eV, of the whole cell, and counted from separated particles?"
+        )
+    if record.forces is not None and not np.abs(record.forces).max() <= LARGEST_FORCE:
+        return f"its forces reach {np.abs(record.forces).max():.3g} Ha/bohr; are they in eV/Å?"
+    if record.energy_error is not None and record.energy_error < 0:
+        return f"its energy error, {record.energy_error:.3g} Ha, is negative; correct or remove the label"
+    if record.temperature is not None and record.temperature < 0:
+        return f"its temperature, {record.temperature:g} K, is negative; correct or remove the label"
+    return None
+
+
+def energy_bounds(density: float, number: int) -> tuple[float, float]:
+    """Lowest and highest believable total energy, Ha per proton.
+
+    Around the energy of the uniform metal, 1.105/r_s^2 - 1.354/r_s (kinetic; exchange and Madelung), lie
+    0.2 Ha for all that it leaves out and 6/N Ha for shell effects of a single twist. Below it, the molecule
+    (-0.587 Ha) must fit too. The upper bound is infinite below r_s = 1, where the kinetic energy rules.
+
+    Args:
+        density: r_s, bohr.
+        number: N.
+    """
+    metal = 1.105 / density**2 - 1.354 / density
+    high = metal + 0.2 + 6 / number if density >= 1 else np.inf
+    return min(metal, -0.6) - 0.2 - 6 / number, high
