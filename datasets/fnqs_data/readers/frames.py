@@ -57,6 +57,7 @@ def record_from_atoms(atoms: Atoms, source: str, frame: int, digest: str) -> Rec
         corrected=True if qmc_hamm else None,
         potential_correction=corrections[0],
         kinetic_correction=corrections[1],
+        trajectory=str(info.get("trajectory", ""))[:100],
         source=source,
         frame=frame,
         digest=digest,
