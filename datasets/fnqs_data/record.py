@@ -33,6 +33,7 @@ class Record:
         source: name of the file that the record was read from.
         frame: its frame in that file.
         digest: blake2b of that file, hexadecimal.
+        trajectory: name of the simulation run that it is a frame of; empty where it stands alone.
     """
 
     configuration: Configuration
@@ -49,6 +50,7 @@ class Record:
     source: str = ""
     frame: int | None = None
     digest: str = ""
+    trajectory: str = ""
 
     @property
     def number(self) -> int:
@@ -85,9 +87,22 @@ class _Encoded(msgspec.Struct, array_like=True, frozen=True):
     source: str
     frame: int | None
     digest: str
+    trajectory: str = ""
+
+
+class _EncodedConfiguration(msgspec.Struct, array_like=True, frozen=True):
+    """The first fields of `_Encoded`; decoding stops where they end."""
+
+    identifier: msgspec.Raw
+    phase: msgspec.Raw
+    split: msgspec.Raw
+    cell: bytes
+    protons: bytes
+    twist: bytes
 
 
 _decoder = msgspec.msgpack.Decoder(_Encoded)
+_configuration_decoder = msgspec.msgpack.Decoder(_EncodedConfiguration)
 
 
 def encode_record(record: Record) -> bytes:
@@ -111,6 +126,7 @@ def encode_record(record: Record) -> bytes:
             source=record.source,
             frame=record.frame,
             digest=record.digest,
+            trajectory=record.trajectory,
         )
     )
 
@@ -146,7 +162,38 @@ def decode_record(data: bytes) -> Record:
         source=stored.source,
         frame=stored.frame,
         digest=stored.digest,
+        trajectory=stored.trajectory,
     )
+
+
+def decode_configurations(data: list[bytes]) -> Configuration:
+    """Stack the configurations of encoded records of one N without decoding their labels.
+
+    Returns:
+        cell (K, 3, 3), protons (K, N, 3) in bohr and twist (K, 3), float64.
+
+    Raises:
+        InputError: if the bytes are not records, or not all of one N.
+    """
+    try:
+        stored = [_configuration_decoder.decode(encoded) for encoded in data]
+        return Configuration(
+            cell=_from_bytes(b"".join([s.cell for s in stored])).reshape(len(stored), 3, 3),
+            protons=_stack_protons([s.protons for s in stored]),
+            twist=_from_bytes(b"".join([s.twist for s in stored])).reshape(len(stored), 3),
+        )
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InputError(
+            f"stored configurations cannot be decoded together ({error}); choose those of one N, or build the "
+            f"data set again"
+        ) from error
+
+
+def _stack_protons(stored: list[bytes]) -> np.ndarray:
+    if len({len(protons) for protons in stored}) > 1:
+        raise ValueError("their numbers of protons differ")
+    size = len(stored[0]) if stored else 0
+    return _from_bytes(b"".join(stored)).reshape(len(stored), size // 24, 3)
 
 
 def _to_bytes(values) -> bytes:

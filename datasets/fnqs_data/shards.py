@@ -42,8 +42,8 @@ class IndexColumns:
         self.densities: list[float] = []
         self.energies: list[float] = []
         self.twisted: list[bool] = []
-        self.labels: dict[str, list[int]] = {"phase": [], "split": []}
-        self.names: dict[str, dict[str, int]] = {"phase": {}, "split": {}}
+        self.labels: dict[str, list[int]] = {"phase": [], "split": [], "trajectory": []}
+        self.names: dict[str, dict[str, int]] = {column: {} for column in self.labels}
         self.identifiers: dict[bytes, None] = {}
 
     def add(self, record: Record) -> None:
@@ -57,9 +57,8 @@ class IndexColumns:
         self.twisted.append(bool(np.any(np.asarray(record.configuration.twist))))
         energy = record.energy_per_atom
         self.energies.append(np.nan if energy is None else energy)
-        for column, value in (("phase", record.phase), ("split", record.split)):
-            names = self.names[column]
-            self.labels[column].append(names.setdefault(value, len(names)))
+        for column, names in self.names.items():
+            self.labels[column].append(names.setdefault(getattr(record, column), len(names)))
 
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Count records by phase, split and N."""
@@ -80,6 +79,6 @@ class IndexColumns:
             "identifier": np.array(list(self.identifiers), dtype=np.bytes_),
         }
         for column, codes in self.labels.items():
-            columns[column] = np.array(codes, dtype=np.int16)
+            columns[column] = np.array(codes, dtype=np.int32)
             columns[f"{column}_names"] = np.array([n.encode() for n in self.names[column]], dtype=np.bytes_)
         np.savez(path, allow_pickle=False, **columns)
