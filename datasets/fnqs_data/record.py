@@ -10,8 +10,8 @@ import numpy as np
 from fnqs.configuration import Configuration, density_parameter
 from fnqs.errors import InputError
 
-SPLITS = ("train", "held-out-density", "held-out-phase")
-"""What a record may be used for: training, or one of the two transfer tests."""
+SPLITS = ("train", "held-out-density", "held-out-phase", "held-out-temperature", "held-out-trajectory")
+"""What a record may be used for: training, or one of the transfer tests."""
 
 
 @dataclass(frozen=True, kw_only=True)

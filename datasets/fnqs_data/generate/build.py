@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from fnqs.configuration import density_parameter
 from fnqs.errors import InputError
 from fnqs.precision import cache_folder
 from fnqs_data.generate.draw import draw_configurations
@@ -151,18 +150,21 @@ def _draw_block(text: str, block: _Block) -> list[bytes]:
     """Draw and encode the records of one block."""
     recipe = parse_recipe(text)
     family = recipe.family[block.family]
-    held_out = HeldOut(tuple(recipe.held_out.density), tuple(recipe.held_out.phases))
+    held_out = HeldOut(
+        tuple(recipe.held_out.density),
+        tuple(recipe.held_out.phases),
+        tuple(recipe.held_out.temperature),
+        trajectory_fraction=recipe.held_out.trajectory_fraction,
+    )
     rng = np.random.default_rng([recipe.seed, block.family, block.number, block.stream])
     encoded = []
     for i, (configuration, temperature) in enumerate(draw_configurations(family, block.number, block.count, rng)):
-        density = float(density_parameter(configuration))
         record = Record(
             configuration=configuration,
             identifier=f"{family.phase}-n{block.number:02d}-{block.first + i:05d}",
             phase=family.phase,
-            split=held_out.split(family.phase, density),
             temperature=temperature,
             method="generated",
         )
-        encoded.append(encode_record(record))
+        encoded.append(encode_record(replace(record, split=held_out.split_of(record))))
     return encoded
