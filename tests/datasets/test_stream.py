@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,3 +197,13 @@ def test_a_process_that_does_not_exist_is_an_input_error(dataset):
 def test_senseless_streams_are_input_errors(dataset, indices, size, seed):
     with pytest.raises(InputError):
         ConfigurationStream(dataset, np.array(indices, dtype=np.int64), batch_configurations=size, seed=seed)
+
+
+def test_true_processes_survive_kills(tmp_path):
+    # Fifty trials are in tests/benchmarks/stream_restart.py; two of them here.
+    script = Path(__file__).parents[1] / "benchmarks" / "stream_restart.py"
+    done = subprocess.run(
+        [sys.executable, script, tmp_path, "2", "5"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.stdout.endswith("2 of 2 trials identical\n"), done.stdout + done.stderr
+    assert done.returncode == 0
