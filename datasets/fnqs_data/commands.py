@@ -1,4 +1,4 @@
-"""The command fnqs-data: build, info, import, download, verify and plot sets of proton configurations."""
+"""The command fnqs-data: build, info, import, append, split, duplicates, download, verify and plot."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from fnqs.errors import InputError
+from fnqs_data.append import append_dataset
 from fnqs_data.download import command as download_command
+from fnqs_data.duplicates import find_duplicates
 from fnqs_data.generate.build import build_recipe, cached_dataset
 from fnqs_data.generate.recipe import PHASES
 from fnqs_data.manifest import MANIFEST
 from fnqs_data.plots import plot_records
 from fnqs_data.readers import iterate_records, read_records
-from fnqs_data.record import Record
+from fnqs_data.record import SPLITS, Record
+from fnqs_data.splits import HeldOut, split_records, straddling
 from fnqs_data.store import Dataset, open_dataset, verify_dataset, write_dataset
 
 DESCRIPTION = """\
@@ -40,8 +43,23 @@ Example: configs/datasets/quickstart.toml; lengths in bohr, displacements in uni
 """
 
 
+SPLIT = """\
+Write a copy of a data set with new splits. What is held out is not trained on; the rest is "train".
+
+The splits are held-out-phase, held-out-density, held-out-temperature and held-out-trajectory; where several fit,
+the first counts. A trajectory with one frame held out is held out as a whole.
+"""
+
+DUPLICATES = """\
+Find near-duplicates across splits: one structure up to rotation, reflection, translation, permutation and choice
+of the lattice vectors, and trajectories with frames both in training and held out. Exit code 1 if there are any.
+
+A supercell is not recognised as its primitive cell, nor a molecule that is turned inside its box of vacuum.
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run fnqs-data: 0 is well, 1 damage found by verify, 2 bad input or a full disk, 130 stopped by hand."""
+    """Run fnqs-data: 0 is well, 1 damage or duplicates found, 2 bad input or a full disk, 130 stopped by hand."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -101,6 +119,36 @@ def _parser() -> argparse.ArgumentParser:
 
     fetch = command("download", _download, "fetch a public data base and import it", download_command.DESCRIPTION)
     download_command.add_arguments(fetch, _positive)
+    append = command("append", _append, "write a new version of a data set with more records; the old one stays")
+    append.add_argument("folder", type=Path, metavar="SET", help="data set folder")
+    append.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files or data set folders to add")
+    append.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new folder for the new version")
+    append.add_argument("--skip-bad", action="store_true", help="leave bad frames out, and list and count them")
+    append.add_argument("--note", default="", metavar="TEXT", help="source and licence of what is added")
+
+    split = command("split", _split, "write a copy of a data set with other records held out", SPLIT)
+    split.add_argument("folder", type=Path, metavar="SET", help="data set folder")
+    split.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new folder for the copy")
+    window = {"type": float, "nargs": 2, "action": "append", "default": [], "metavar": ("LOW", "HIGH")}
+    split.add_argument("--density", help="hold out this window of r_s, bohr (may be repeated)", **window)
+    split.add_argument("--temperature", help="hold out this window of temperatures, K (may be repeated)", **window)
+    for option in ("phase", "trajectory"):
+        split.add_argument(
+            f"--{option}", action="append", default=[], metavar="NAME", help=f"hold out this {option} (may be repeated)"
+        )
+    split.add_argument(
+        "--trajectory-fraction",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="hold out this share of all trajectories, 0 to 1; a record outside any counts as one",
+    )
+
+    duplicates = command("duplicates", _duplicates, "find near-duplicates across splits", DUPLICATES)
+    duplicates.add_argument("folder", type=Path, metavar="SET", help="data set folder")
+    duplicates.add_argument(
+        "--tolerance", type=float, default=0.02, metavar="BOHR", help="rms distance of the protons (default: 0.02 bohr)"
+    )
 
     verify = command("verify", _verify, "check every file of a data set against its digests; exit code 1 if damaged")
     verify.add_argument("folder", type=Path, metavar="FOLDER", help="data set folder")
@@ -183,6 +231,68 @@ def _print_skipped(skipped: Sequence[str], what: str) -> None:
         print(f"fnqs-data: {len(skipped)} {what}", file=sys.stderr)
 
 
+def _append(options: argparse.Namespace) -> int:
+    skipped: list[str] = []
+    records = _imported(options.files, options.skip_bad, skipped)
+    dataset = append_dataset(open_dataset(options.folder), records, options.output, note=options.note)
+    for message in skipped:
+        print(f"fnqs-data: skipped: {message}", file=sys.stderr)
+    if skipped:
+        print(f"fnqs-data: {len(skipped)} bad frames were skipped", file=sys.stderr)
+    _print_dataset(dataset)
+    return 0
+
+
+def _split(options: argparse.Namespace) -> int:
+    dataset = open_dataset(options.folder)
+    held_out = HeldOut(
+        density=tuple(map(tuple, options.density)),
+        phases=tuple(options.phase),
+        temperature=tuple(map(tuple, options.temperature)),
+        trajectories=tuple(options.trajectory),
+        trajectory_fraction=options.trajectory_fraction,
+    )
+    _check_held_out(dataset, held_out)
+    manifest = dataset.manifest
+    records = split_records(dataset, held_out)
+    _print_dataset(write_dataset(options.output, records, recipe=manifest.recipe, note=manifest.note))
+    return 0
+
+
+def _check_held_out(dataset: Dataset, held_out: HeldOut) -> None:
+    """Raise InputError for a phase or trajectory that the data set does not hold, or a share that is none."""
+    for what, wanted, known in (
+        ("phase", held_out.phases, dataset.phases),
+        ("trajectory", held_out.trajectories, dataset.trajectories),
+    ):
+        for name in wanted:
+            if name not in known:
+                raise InputError(f"{dataset.folder}: no record is of {what} {name!r}; see fnqs-data info")
+    if not 0 <= held_out.trajectory_fraction <= 1:
+        raise InputError(f"--trajectory-fraction {held_out.trajectory_fraction}: give 0 to 1")
+
+
+def _duplicates(options: argparse.Namespace) -> int:
+    dataset = open_dataset(options.folder)
+
+    def announce(number: int, candidates: int) -> None:
+        print(f"N = {number}: {candidates} candidates", file=sys.stderr)
+
+    found = find_duplicates(dataset, options.tolerance, announce)
+    for duplicate in found:
+        first, second = (dataset.identifiers[i] for i in (duplicate.first, duplicate.second))
+        splits = " and ".join(dataset.splits[i] for i in (duplicate.first, duplicate.second))
+        print(f"{first} and {second}: {duplicate.rms:.4f} bohr apart, in {splits}")
+    torn = straddling(zip(dataset.trajectories, dataset.splits, strict=True))
+    for trajectory in torn:
+        print(f"{trajectory}: a trajectory with frames both in train and held out")
+    print(
+        f"{len(found)} pairs within {options.tolerance} bohr across splits, {len(torn)} trajectories across splits, "
+        f"among {len(dataset)} records"
+    )
+    return 1 if found or torn else 0
+
+
 def _imported(files: Sequence[Path], skip_bad: bool, skipped: list[str]) -> Iterator[Record]:
     """Yield the records of all files in turn; files of one name are told apart by their folder."""
     names = [file.name for file in files]
@@ -220,15 +330,9 @@ def _plot(options: argparse.Namespace) -> int:
 def _print_dataset(dataset: Dataset) -> None:
     """Print one line for each phase and N, and the totals."""
     table = Table(title=escape(str(dataset.folder)))
-    for heading in (
-        "phase",
-        "N",
-        "train",
-        "held-out density",
-        "held-out phase",
-        "r_s (bohr)",
-        "E/N (Ha/atom)",
-    ):
+    used = [name for name in SPLITS if name in set(dataset.splits) or name in SPLITS[:3]]
+    headings = [name.replace("held-out-", "held-out ") for name in used]
+    for heading in ("phase", "N", *headings, "r_s (bohr)", "E/N (Ha/atom)"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     phases, splits = np.array(dataset.phases), np.array(dataset.splits)
     for phase in dict.fromkeys(dataset.phases):
@@ -240,7 +344,7 @@ def _print_dataset(dataset: Dataset) -> None:
             table.add_row(
                 escape(phase),
                 str(number),
-                *(str(np.sum(splits[chosen] == s)) for s in ("train", "held-out-density", "held-out-phase")),
+                *(str(np.sum(splits[chosen] == s)) for s in used),
                 f"{density.min():.3f} to {density.max():.3f}",
                 f"{energies.min():.4f} to {energies.max():.4f}" if len(energies) else "",
             )

@@ -24,7 +24,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a data set holds; stored as readable JSON.
 
     `content` is the digest of all encoded records in their order; `counts` is keyed by phase, then split,
-    then N; `density_parameter` is the smallest and largest r_s in bohr.
+    then N; `density_parameter` is the smallest and largest r_s in bohr. `version` counts how often records were
+    appended, from 1, and `parent` is the digest of the version before.
     """
 
     schema: int
@@ -38,6 +39,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     recipe: str = ""
     recipe_digest: str = ""
     note: str = ""
+    version: int = 1
+    parent: str = ""
 
 
 UNITS = {

@@ -10,8 +10,8 @@ import numpy as np
 from fnqs.configuration import Configuration, density_parameter
 from fnqs.errors import InputError
 
-SPLITS = ("train", "held-out-density", "held-out-phase")
-"""What a record may be used for: training, or one of the two transfer tests."""
+SPLITS = ("train", "held-out-density", "held-out-phase", "held-out-temperature", "held-out-trajectory")
+"""What a record may be used for: training, or one of the transfer tests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,19 @@ class _Encoded(msgspec.Struct, array_like=True, frozen=True):
     kinetic_correction: float | None = None
 
 
+class _EncodedConfiguration(msgspec.Struct, array_like=True, frozen=True):
+    """The first fields of `_Encoded`; decoding stops where they end."""
+
+    identifier: msgspec.Raw
+    phase: msgspec.Raw
+    split: msgspec.Raw
+    cell: bytes
+    protons: bytes
+    twist: bytes
+
+
 _decoder = msgspec.msgpack.Decoder(_Encoded)
+_configuration_decoder = msgspec.msgpack.Decoder(_EncodedConfiguration)
 
 
 def encode_record(record: Record) -> bytes:
@@ -170,6 +182,36 @@ def decode_record(data: bytes) -> Record:
         potential_correction=stored.potential_correction,
         kinetic_correction=stored.kinetic_correction,
     )
+
+
+def decode_configurations(data: list[bytes]) -> Configuration:
+    """Stack the configurations of encoded records of one N without decoding their labels.
+
+    Returns:
+        cell (K, 3, 3), protons (K, N, 3) in bohr and twist (K, 3), float64.
+
+    Raises:
+        InputError: if the bytes are not records, or not all of one N.
+    """
+    try:
+        stored = [_configuration_decoder.decode(encoded) for encoded in data]
+        return Configuration(
+            cell=_from_bytes(b"".join([s.cell for s in stored])).reshape(len(stored), 3, 3),
+            protons=_stack_protons([s.protons for s in stored]),
+            twist=_from_bytes(b"".join([s.twist for s in stored])).reshape(len(stored), 3),
+        )
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InputError(
+            f"stored configurations cannot be decoded together ({error}); choose those of one N, or build the "
+            f"data set again"
+        ) from error
+
+
+def _stack_protons(stored: list[bytes]) -> np.ndarray:
+    if len({len(protons) for protons in stored}) > 1:
+        raise ValueError("their numbers of protons differ")
+    size = len(stored[0]) if stored else 0
+    return _from_bytes(b"".join(stored)).reshape(len(stored), size // 24, 3)
 
 
 def _to_bytes(values) -> bytes:

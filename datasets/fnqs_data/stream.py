@@ -1,13 +1,17 @@
-"""The endless, resumable sequence of batches that training sees: a pure function of (data, K, seed, step).
+"""The endless, resumable sequence of batches that training sees: a pure function of (data, K, seed, weights, step).
 
 Configurations are bucketed by N, so that every step has one N and static shapes. Inside a bucket the
-order is shuffled anew each epoch and Grain makes the batches; the buckets take turns,
-evenly spread, each as often as it has batches.
+order is shuffled anew each epoch; the buckets take turns, evenly spread, each as often as it has batches.
+
+Several processes share one global sequence: the shuffle comes first, and of every global batch each process
+reads a part. The sequence does not know how many processes there are, so a run saved on two of them
+continues on one or on four.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,12 +21,13 @@ import numpy as np
 
 from fnqs.configuration import Configuration
 from fnqs.errors import InputError
+from fnqs_data.mixture import RESOLUTION, integer_weights, systematic_sample
 from fnqs_data.store import Dataset
 
 
 @dataclass(frozen=True)
 class Batch:
-    """K different configurations of one N.
+    """K different configurations of one N, or one process's part of them.
 
     Attributes:
         number: N.
@@ -42,22 +47,40 @@ class ConfigurationStream:
     leaves a different, random remainder out of each epoch, so no batch holds a configuration twice and all
     are visited equally often over a long run. A bucket smaller than K has batches of its whole size.
 
+    With weights, an epoch visits the heaviest configurations once and the others with the ratio of their weight
+    to the largest as probability, drawn anew for each epoch; equal weights give the order without weights.
+
     Attributes:
         numbers: the values of N that occur, ascending.
-        fingerprint: identifies data, selection, K and seed; a run must not be resumed with another one.
+        fingerprint: identifies data, selection, K, seed and weights, not the processes; a run must not be
+            resumed with another one.
     """
 
-    def __init__(self, dataset: Dataset, indices: np.ndarray, *, batch_configurations: int, seed: int):
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: np.ndarray,
+        *,
+        batch_configurations: int,
+        seed: int,
+        weights: np.ndarray | None = None,
+        process: int = 0,
+        processes: int = 1,
+    ):
         """Prepare the buckets.
 
         Args:
             dataset: where the configurations come from.
             indices: (M,) positions of those to use.
-            batch_configurations: K, configurations in one batch.
+            batch_configurations: K, configurations in one global batch.
             seed: of the shuffles, 0 <= seed < 2^63.
+            weights: (M,) how often each is visited, relative to the others; 0 leaves it out. None: equally.
+            process: which part of every batch `batch` reads, 0 <= process < processes.
+            processes: P, parts of a batch; they differ in size by at most one, and by none if P divides K.
 
         Raises:
-            InputError: if nothing is selected, K is not positive or the seed is out of range.
+            InputError: if nothing is selected, K is not positive, the seed is out of range, the weights are
+                not numbers of at least 0, one for each index, or there is no such process.
         """
         chosen = np.asarray(indices, dtype=np.int64)
         if not len(chosen):
@@ -66,59 +89,112 @@ class ConfigurationStream:
             raise InputError(f"the batch must hold at least one configuration, not {batch_configurations}")
         if not 0 <= seed < 2**63:
             raise InputError(f"the seed of the data must lie between 0 and 2^63, not {seed}")
+        if not 0 <= process < processes:
+            raise InputError(f"there is no process {process} among {processes}; count from 0")
+        if weights is not None and np.shape(weights) != chosen.shape:
+            raise InputError(f"{np.size(weights)} mixture weights were given for {len(chosen)} configurations")
+        identity = [dataset.digest, batch_configurations, seed, hashlib.blake2b(chosen.tobytes()).hexdigest()]
+        shares = np.full(len(chosen), RESOLUTION) if weights is None else integer_weights(weights)
+        if np.any(shares != RESOLUTION):
+            identity.append(hashlib.blake2b(shares.astype("<i8").tobytes()).hexdigest())
+            chosen, shares = chosen[shares > 0], shares[shares > 0]
+        self.fingerprint: str = hashlib.blake2b(msgspec.json.encode(tuple(identity)), digest_size=16).hexdigest()
         self._dataset = dataset
+        self._process, self._processes = process, processes
         numbers = dataset.numbers[chosen]
         self.numbers: tuple[int, ...] = tuple(int(n) for n in np.unique(numbers))
-        members = [chosen[numbers == n] for n in self.numbers]
-        self._sizes = [min(batch_configurations, len(bucket)) for bucket in members]
         self._buckets = [
-            _shuffled_batches(bucket, size, (seed, n))
-            for bucket, size, n in zip(members, self._sizes, self.numbers, strict=True)
+            _Bucket(chosen[numbers == n], shares[numbers == n], batch_configurations, (seed, n)) for n in self.numbers
         ]
-        self._turns, self._ranks = _interleave([len(bucket) for bucket in self._buckets])
-        identity = (dataset.digest, batch_configurations, seed, hashlib.blake2b(chosen.tobytes()).hexdigest())
-        self.fingerprint: str = hashlib.blake2b(msgspec.json.encode(identity), digest_size=16).hexdigest()
+        self._turns, self._ranks = _interleave([bucket.batches for bucket in self._buckets])
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of steps after which every bucket has been through once."""
         return len(self._turns)
 
+    def epoch(self, step: int) -> int:
+        """Return the number of whole epochs before a step."""
+        return step // self.steps_per_epoch
+
     def batch_size(self, number: int) -> int:
-        """Return K for the bucket of this N."""
-        return self._sizes[self.numbers.index(number)]
+        """Return K for the bucket of this N, over all processes."""
+        return self._buckets[self.numbers.index(number)].size
+
+    def part(self, number: int) -> slice:
+        """Return the share of this process in the batches of this N."""
+        size = self.batch_size(number)
+        return slice(size * self._process // self._processes, size * (self._process + 1) // self._processes)
 
     def batch_indices(self, step: int) -> tuple[int, np.ndarray]:
-        """N and data set positions (K,) of a step, without reading the configurations."""
+        """N and data set positions (K,) of a step over all processes, without reading the configurations."""
         epoch, place = divmod(step, self.steps_per_epoch)
         turn = int(self._turns[place])
-        bucket = self._buckets[turn]
-        position = epoch * len(bucket) + int(self._ranks[place])
-        return self.numbers[turn], np.asarray(bucket[position], dtype=np.int64)
+        return self.numbers[turn], self._buckets[turn].batch(epoch, int(self._ranks[place]))
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of a step >= 0."""
+        """Return this process's part of the batch of a step >= 0."""
         number, indices = self.batch_indices(step)
+        indices = indices[self.part(number)]
         return Batch(number, indices, self._dataset.configurations(indices))
 
+    def epochs(self) -> grain.MapDataset[Batch]:
+        """Return the same batches as an endless Grain data set, element s for step s.
 
-def _shuffled_batches(indices: np.ndarray, size: int, seed: tuple[int, int]) -> grain.MapDataset:
-    """Batches of one bucket; positions beyond the first epoch are shuffled afresh.
+        `to_iter_dataset()` of it, or of a slice from the step of a resume on, reads ahead in threads.
+        """
+        steps = grain.MapDataset.range(self.steps_per_epoch).map_with_index(lambda step, _: self.batch(step))
+        return steps.repeat()
 
-    Grain's own shuffle searches a domain of 2^16 for every element, 6 ms in a bucket of five, so the
-    permutation of an epoch comes from numpy.
+    def state(self, step: int) -> dict[str, int | str]:
+        """Everything a checkpoint needs in order to go on with this step, whatever the number of processes."""
+        return {"step": step, "fingerprint": self.fingerprint}
+
+    def resume(self, state: Mapping[str, int | str]) -> int:
+        """Return the step of a saved state.
+
+        Raises:
+            InputError: it is of other data, another selection, batch, seed or other weights.
+        """
+        if state.get("fingerprint") != self.fingerprint:
+            raise InputError(
+                f"{self._dataset.folder}: the saved state is of other data, another batch, seed or mixture; "
+                f"continue with those of the run"
+            )
+        return int(state["step"])
+
+
+class _Bucket:
+    """The shuffled batches of one N.
+
+    Grain's own shuffle searches a domain of 2^16 for every element, 6 ms in a bucket of five, and builds a batch
+    element by element; a permutation from numpy takes 4 bytes a configuration, and a batch is a slice of it.
+
+    Attributes:
+        size: configurations in a batch.
+        batches: number of batches in an epoch.
     """
 
-    @lru_cache(maxsize=2)
-    def order(epoch: int) -> np.ndarray:
-        return indices[np.random.default_rng((*seed, epoch)).permutation(len(indices))]
+    def __init__(self, indices: np.ndarray, shares: np.ndarray, largest: int, seed: tuple[int, int]):
+        # No share exceeds RESOLUTION, so this many can be drawn without drawing one twice.
+        visits = max(1, int(shares.sum()) // RESOLUTION)
+        weighted = visits < len(indices)
+        self.size = min(largest, visits)
+        self.batches = visits // self.size
 
-    def shuffled(position: int, _) -> int:
-        epoch, place = divmod(position, len(indices))
-        return int(order(epoch)[place])
+        @lru_cache(maxsize=2)
+        def order(epoch: int) -> np.ndarray:
+            rng = np.random.default_rng((*seed, epoch))
+            places = rng.permutation(np.arange(len(indices), dtype=np.int32))
+            if weighted:
+                places = places[systematic_sample(shares[places], visits, rng.random())]
+            return places
 
-    source = grain.MapDataset.range(len(indices)).map_with_index(shuffled)
-    return source.batch(size, drop_remainder=True)
+        self._indices, self._order = indices, order
+
+    def batch(self, epoch: int, rank: int) -> np.ndarray:
+        """Return the data set positions (size,) int64 of a batch of an epoch."""
+        return self._indices[self._order(epoch)[rank * self.size : (rank + 1) * self.size]]
 
 
 def _interleave(counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -127,8 +203,8 @@ def _interleave(counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         bucket of each step of the cycle, and how often that bucket had its turn before in the cycle.
     """
-    owners = np.concatenate([np.full(count, b) for b, count in enumerate(counts)])
-    ranks = np.concatenate([np.arange(count) for count in counts])
+    owners = np.concatenate([np.full(count, b, dtype=np.int32) for b, count in enumerate(counts)])
+    ranks = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
     times = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
     order = np.lexsort((owners, times))
     return owners[order], ranks[order]

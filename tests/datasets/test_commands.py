@@ -9,7 +9,7 @@ from ase.io import write
 
 from fnqs_data import shards
 from fnqs_data.commands import main
-from fnqs_data.store import open_dataset
+from fnqs_data.store import open_dataset, write_dataset
 
 
 @pytest.fixture
@@ -113,6 +113,43 @@ def test_files_of_one_name_are_told_apart(tmp_path, make_atoms):
     assert open_dataset(tmp_path / "set").identifiers == ["a/POSCAR#0", "b/POSCAR#0"]
 
 
+def test_append_split_duplicates(tmp_path, recipe, make_atoms, capsys):
+    first, second, third = (str(tmp_path / name) for name in ("first", "second", "third"))
+    assert main(["build", str(recipe), "--output", first, "--workers", "1"]) == 0
+    write(tmp_path / "frame.extxyz", make_atoms(8))
+    atoms = make_atoms(8)
+    atoms.rotate(40, (1, 2, 3), rotate_cell=True)
+    write(tmp_path / "turned.extxyz", atoms)
+    files = [str(tmp_path / name) for name in ("frame.extxyz", "turned.extxyz")]
+    assert main(["append", first, *files, "--output", second, "--note", "mine"]) == 0
+    assert "11 configurations" in capsys.readouterr().out
+    assert main(["verify", second]) == 0
+    assert main(["duplicates", second]) == 0
+    assert "0 pairs" in capsys.readouterr().out
+    assert main(["split", second, "--output", third, "--phase", "sc", "--trajectory-fraction", "0.0"]) == 0
+    assert "5 to train on" in capsys.readouterr().out
+    assert set(open_dataset(third).splits) == {"train", "held-out-phase"}
+    assert main(["duplicates", third, "--tolerance", "0.01"]) == 0
+
+
+def test_duplicates_across_splits_are_named(tmp_path, make_record, capsys):
+    records = [make_record(0, 8, split="train"), make_record(0, 8, "pa3", split="held-out-phase")]
+    records += [make_record(i, 8, split=("train", "held-out-density")[i % 2], trajectory="run-1") for i in (5, 6)]
+    write_dataset(tmp_path / "set", records)
+    assert main(["duplicates", str(tmp_path / "set")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "bcc-0 and pa3-0: 0.0000 bohr apart, in train and held-out-phase"
+    assert lines[1].startswith("run-1: a trajectory")
+    assert lines[2].startswith("1 pairs within 0.02 bohr across splits, 1 trajectories")
+    assert "'nothing'" in failing(
+        capsys, "split", tmp_path / "set", "--output", tmp_path / "x", "--trajectory", "nothing"
+    )
+    assert "give 0 to 1" in failing(
+        capsys, "split", tmp_path / "set", "--output", tmp_path / "x", "--trajectory-fraction", "2"
+    )
+    assert "tolerance" in failing(capsys, "duplicates", tmp_path / "set", "--tolerance", "3")
+
+
 def test_bad_input_gives_one_sentence(tmp_path, frames, recipe, capsys):
     assert "no such file" in failing(capsys, "info", tmp_path / "none.extxyz")
     assert "frame 1" in failing(capsys, "info", frames)
@@ -154,7 +191,9 @@ def test_a_truly_full_disk_gives_one_sentence(tmp_path, frames):
     assert [path.name for path in tmp_path.iterdir()] == ["frames.extxyz"]
 
 
-@pytest.mark.parametrize("command", ["build", "info", "import", "download", "verify", "plot"])
+@pytest.mark.parametrize(
+    "command", ["build", "info", "import", "append", "split", "duplicates", "download", "verify", "plot"]
+)
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

@@ -1,15 +1,16 @@
 import errno
 import os
+import re
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fnqs.configuration import Configuration
 from fnqs.errors import InputError
-from fnqs_data import shards
+from fnqs_data import shards, store
 from fnqs_data.record import Record, decode_record, encode_record
 from fnqs_data.store import open_dataset, verify_dataset, write_dataset
 
@@ -117,6 +118,70 @@ def test_verify_names_what_is_damaged(tmp_path, records):
     assert verify_dataset(folder) == [f"{shard.name}: missing"]
     with pytest.raises(InputError, match=shard.name):
         open_dataset(folder)[20]
+
+
+# The data set is written once; every example puts back what it changed.
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_verify_names_the_file_of_any_flipped_bit(tmp_path, records, data):
+    folder = tmp_path / "set"
+    if not folder.exists():
+        write_dataset(folder, records, shard_size=16, note="mine")
+    name = data.draw(st.sampled_from([*(f"shard-{i:05d}.array_record" for i in range(3)), "index.npz"]))
+    sound = (folder / name).read_bytes()
+    if data.draw(st.booleans(), label="truncated"):
+        damaged = sound[: data.draw(st.integers(0, len(sound) - 1))]
+    else:
+        bit = data.draw(st.integers(0, 8 * len(sound) - 1))
+        damaged = bytearray(sound)
+        damaged[bit // 8] ^= 1 << bit % 8
+    (folder / name).write_bytes(damaged)
+    findings = verify_dataset(folder)
+    (folder / name).write_bytes(sound)
+    assert [finding.split(":")[0] for finding in findings] == [name]
+
+
+# No digest covers the manifest itself; what it says of the others is checked against them.
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_flipped_bit_in_a_digest_of_the_manifest_is_found(tmp_path, records, data):
+    folder = tmp_path / "set"
+    if not folder.exists():
+        write_dataset(folder, records, shard_size=16)
+    path = folder / "manifest.json"
+    sound = path.read_bytes()
+    digests = [m.span(1) for m in re.finditer(rb'"(?:content|blake2b|index_blake2b)": "([0-9a-f]+)"', sound)]
+    first, last = data.draw(st.sampled_from(digests))
+    damaged = bytearray(sound)
+    damaged[data.draw(st.integers(first, last - 1))] ^= 1 << data.draw(st.integers(0, 6))
+    path.write_bytes(damaged)
+    try:
+        assert verify_dataset(folder)
+    except InputError as error:
+        assert "manifest.json" in str(error)  # noqa: PT017 (either is sound: a finding, or a manifest that is none)
+    finally:
+        path.write_bytes(sound)
+
+
+def test_configurations_are_read_without_labels_and_exactly(tmp_path, records):
+    dataset = write_dataset(tmp_path / "set", records, shard_size=7)
+    chosen = dataset.where(number=8)[::-1]
+    stacked = dataset.configurations(chosen)
+    for k, i in enumerate(chosen):
+        for name in ("cell", "protons", "twist"):
+            assert np.array_equal(getattr(stacked, name)[k], getattr(records[i].configuration, name))
+    with pytest.raises(InputError, match="numbers of protons"):
+        dataset.configurations([0, 2])
+    with pytest.raises(IndexError):
+        dataset.configurations([40])
+
+
+def test_more_shards_than_may_be_open_are_read_all_the_same(tmp_path, records, monkeypatch):
+    monkeypatch.setattr(store, "OPEN_SHARDS", 3)
+    dataset = write_dataset(tmp_path / "set", records, shard_size=4)
+    for i in np.random.default_rng(0).integers(40, size=100):
+        assert_same(dataset[int(i)], records[i])
+    assert [r.identifier for r in dataset.read(range(40))] == [r.identifier for r in records]
 
 
 def test_verify_finds_a_damaged_index(tmp_path, records):

@@ -108,7 +108,10 @@ def test_a_missing_recipe_is_only_missed_when_used(config_file):
 
 
 def test_saved_config_reloads_identical_and_the_folder_can_be_moved(config_file, tmp_path):
-    config = load_config(config_file, ["checkpoint.every_nth_kept=500", "data.cache=/some/where", "seed=7"])
+    config = load_config(
+        config_file,
+        ["checkpoint.every_nth_kept=500", "data.cache=/some/where", "seed=7", 'data.phase_weights=[["bcc", 2]]'],
+    )
     save_config(config, tmp_path / "run")
     save_config(load_config(tmp_path / "run"), tmp_path / "run")  # saving into itself must not lose the recipe
     shutil.move(tmp_path / "run", tmp_path / "elsewhere")

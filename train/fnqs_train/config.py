@@ -28,11 +28,15 @@ class DataConfig:
         recipe: data set recipe (TOML) or folder; looked for beside the config, then in the current folder.
         cache: folder for built data sets; unset: $FNQS_CACHE, $XDG_CACHE_HOME/fnqs or ~/.cache/fnqs.
         split: name of the split to train on.
+        phase_weights: [phase, weight] pairs: how often each is visited; phases not named have weight 1.
+        density_weights: [lowest r_s, highest r_s, weight] triples (bohr), multiplied with those of the phases.
     """
 
     recipe: str
     cache: str | None = None
     split: str = "train"
+    phase_weights: tuple[tuple[str, float], ...] = ()
+    density_weights: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from fnqs.errors import InputError
 from fnqs.wavefunction import WaveFunction
+from fnqs_data.mixture import mixture_weights
 from fnqs_data.store import Dataset
 from fnqs_data.stream import ConfigurationStream
 from fnqs_train.checkpoint import Checkpoints
@@ -62,7 +63,13 @@ def train(
         raise InputError(f"{dataset.folder}: no configurations with split {config.data.split!r} to train on")
     sampling = config.sampling
     stream = ConfigurationStream(
-        dataset, indices, batch_configurations=sampling.configurations_per_step, seed=config.seed
+        dataset,
+        indices,
+        batch_configurations=sampling.configurations_per_step,
+        seed=config.seed,
+        weights=mixture_weights(
+            dataset, indices, phases=config.data.phase_weights, densities=config.data.density_weights
+        ),
     )
     twisted = bool(np.any(dataset.twisted[indices]))
 

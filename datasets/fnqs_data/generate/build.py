@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +20,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from fnqs.configuration import density_parameter
 from fnqs.errors import InputError
 from fnqs.precision import cache_folder
 from fnqs_data.generate.disordered import DISORDERED
@@ -198,20 +197,23 @@ def _draw_block(text: str, block: _Block) -> list[bytes]:
     """Draw and encode the records of one block."""
     recipe = parse_recipe(text)
     family = recipe.family[block.family]
-    held_out = HeldOut(tuple(recipe.held_out.density), tuple(recipe.held_out.phases))
+    held_out = HeldOut(
+        tuple(recipe.held_out.density),
+        tuple(recipe.held_out.phases),
+        tuple(recipe.held_out.temperature),
+        trajectory_fraction=recipe.held_out.trajectory_fraction,
+    )
     rng = np.random.default_rng([recipe.seed, block.family, block.number, block.stream])
     encoded = []
     for i, drawn in enumerate(draw_configurations(family, block.number, block.count, rng)):
-        density = float(density_parameter(drawn.configuration))
         name = f"{family.phase}-n{block.number:02d}"
         record = Record(
             configuration=drawn.configuration,
             identifier=f"{name}-{block.first + i:05d}",
             phase=family.phase,
-            split=held_out.split(family.phase, density),
             temperature=drawn.temperature,
             method="generated",
             trajectory="" if drawn.run is None else f"{name}-{block.first:05d}-run{drawn.run:03d}",
         )
-        encoded.append(encode_record(record))
+        encoded.append(encode_record(replace(record, split=held_out.split_of(record))))
     return encoded

@@ -72,10 +72,19 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class HeldOutWindows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The `[held_out]` table: windows of r_s (bohr) and names of phases."""
+    """The `[held_out]` table.
+
+    Attributes:
+        density: windows of r_s, bohr.
+        phases: names of phases.
+        temperature: windows of temperature, K.
+        trajectory_fraction: share of all trajectories; a configuration outside any counts as one.
+    """
 
     density: list[tuple[float, float]] = []
     phases: list[str] = []
+    temperature: list[tuple[float, float]] = []
+    trajectory_fraction: float = 0.0
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,6 +159,8 @@ def parse_recipe(text: str) -> Recipe:
         _check_values(family, f"[[family]] {place + 1} ({family.phase})")
     for phase in recipe.held_out.phases:
         _nearest(phase, PHASES, "[held_out] phase")
+    if not 0 <= recipe.held_out.trajectory_fraction <= 1:
+        raise InputError(f"[held_out]: trajectory_fraction = {recipe.held_out.trajectory_fraction}; give 0 to 1")
     if not recipe.family:
         raise InputError("the recipe has no [[family]] table; add at least one")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", recipe.name):
