@@ -92,6 +92,8 @@ def _change(rotated: jax.Array, d_beta: jax.Array, occupations: jax.Array, centr
     slope = -occupations * (1 - occupations)  # f'(x) at x = beta (energy - mu)
     levels = jnp.real(jnp.diagonal(rotated))
     weight = jnp.sum(slope)
+    # Where all levels are full or empty to the last bit, mu may be anywhere between and nothing depends on it.
+    weight = jnp.where(weight == 0, 1.0, weight)
     shift = (jnp.sum(slope * levels) + d_beta / beta * jnp.sum(slope * centred)) / weight
     rotated = rotated - jnp.diag(jnp.broadcast_to(shift, levels.shape)).astype(rotated.dtype)
     gap = centred[:, None] - centred[None]

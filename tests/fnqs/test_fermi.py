@@ -157,6 +157,19 @@ def test_pairs_equal_the_chain_rule(seed, degenerate):
         np.testing.assert_allclose(one, other, atol=1e3 * ROUNDING)  # the basis is conditioned like 1e2
 
 
+def test_derivatives_are_finite_where_all_levels_are_full_or_empty():
+    """With beta times the gap above 1500, both 1 - f and f round to zero; F is the projector and so is its change."""
+    levels = np.diag([0.0, 0.1, 4.0, 4.1, 5.0, 6.0])
+    direction = hermitian(3)
+    found = change(levels, direction, beta=1e3)
+    assert np.isfinite(found).all()
+    expected = np.zeros((SIZE, SIZE))
+    for i in range(2):
+        for a in range(2, SIZE):
+            expected[i, a] = expected[a, i] = direction[i, a] / (levels[i, i] - levels[a, a])
+    np.testing.assert_allclose(found, expected, atol=ROUNDING)
+
+
 def test_pairs_refuse_derivatives_in_the_basis():
     identity = jnp.eye(SIZE)
     with pytest.raises(NotImplementedError, match="parameters only"):
