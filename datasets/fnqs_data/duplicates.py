@@ -33,6 +33,7 @@ CHUNK = 512
 """Configurations read, or looked up in the tree, at a time."""
 
 _SHIFTS = np.array(list(product((-1, 0, 1), repeat=3)))
+_WAVES = np.array([h for h in product((-2, -1, 0, 1, 2), repeat=3) if h > (0, 0, 0)])
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,14 @@ def aligned_rms(
         tolerance: bohr, for the lattice vectors as well.
     """
     number, best = len(fractional), np.inf
+    # A proton displaced by d changes a Fourier component by |G . d| at most, N of rms t by N |G| t together, and a
+    # translation does not change its modulus: that settles most orientations without trying translations.
+    waves = 2 * np.pi * np.linalg.norm(_WAVES @ np.linalg.inv(cell).T, axis=1)
+    moduli = _moduli(fractional)
     for basis in _matching_bases(cell, other_cell, tolerance):
         turned = other @ np.linalg.inv(basis)
+        if np.any(np.abs(_moduli(turned) - moduli) > number * waves * tolerance):
+            continue
         # Fewer than N / 9 protons are displaced by more than 3 rms, so one of these anchors is not; with it in
         # place the mean square is at most (1 + 9) rms^2.
         limit = 10 * number * tolerance**2
@@ -218,6 +225,11 @@ def _matching_bases(cell: np.ndarray, other: np.ndarray, tolerance: float) -> It
         u, _, v = np.linalg.svd(vectors[triple].T @ cell)
         if np.linalg.norm(vectors[triple] @ u @ v - cell, axis=1).max() <= tolerance:
             yield basis
+
+
+def _moduli(fractional: np.ndarray) -> np.ndarray:
+    """Return |sum_i exp(2 pi i h . f_i)| for the h of `_WAVES`."""
+    return np.abs(np.exp(2j * np.pi * (fractional @ _WAVES.T)).sum(axis=0))
 
 
 def _nearest_sum(some: np.ndarray, turned: np.ndarray, offsets: np.ndarray, cell: np.ndarray) -> np.ndarray:
