@@ -26,13 +26,14 @@ from fnqs_data.store import Dataset
 LARGEST_TOLERANCE = 0.3
 """bohr; protons further apart than this are not taken for one another."""
 
-BLOCKS = 16
-"""Numbers that the sorted distances of a structure are averaged to."""
+RANKS, ATOMS = 16, 4
+"""Blocks of neighbours and of protons over which sorted distances are averaged."""
 
 CHUNK = 512
 """Configurations read, or looked up in the tree, at a time."""
 
 _SHIFTS = np.array(list(product((-1, 0, 1), repeat=3)))
+_WAVES = np.array([h for h in product((-2, -1, 0, 1, 2), repeat=3) if h > (0, 0, 0)])
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ def find_duplicates(
         if len(np.unique(splits[members])) == 1:
             continue
         structures = list(_structures(dataset, members))
-        described = np.stack([invariants(*structure) for structure in structures])
-        pairs = _candidates(described, splits[members], tolerance)
+        surroundings = np.stack([environments(*structure) for structure in structures])
+        described = np.stack([invariants(cell, seen) for (cell, _), seen in zip(structures, surroundings, strict=True)])
+        pairs = _candidates(described, surroundings, splits[members], tolerance)
         announce(number, len(pairs))
         for a, b in pairs.tolist():
             rms = aligned_rms(*structures[a], *structures[b], tolerance)
@@ -76,29 +78,48 @@ def find_duplicates(
     return sorted(found, key=lambda duplicate: (duplicate.rms, duplicate.first, duplicate.second))
 
 
-def invariants(cell: np.ndarray, fractional: np.ndarray) -> np.ndarray:
-    """Numbers (7 + B,) in bohr that near-duplicates share within `reach`, whatever their cell, place and order.
+def environments(cell: np.ndarray, fractional: np.ndarray) -> np.ndarray:
+    """Distances (N, R) of every proton to the others, ascending, averaged over blocks of neighbours.
 
-    The first seven are the shortest lattice vectors of each class modulo 2 (J. H. Conway and N. J. A. Sloane,
-    Proc. R. Soc. A 436, 55 (1992)), sorted; the others are block means of all sorted shortest distances of two
-    protons, scaled so that their Euclidean distance is at most the rms one of the sorted lists.
+    A block of b distances is scaled by sqrt(b / (N - 1)), so that Euclidean distances of rows are at most rms ones
+    of the sorted lists; they do not depend on cell, place and order of the others.
 
     Args:
         cell: (3, 3) Minkowski-reduced lattice vectors as rows, bohr.
         fractional: (N, 3) positions.
     """
-    lengths = np.linalg.norm(_SHIFTS @ cell, axis=1)
-    classes = np.abs(_SHIFTS) @ (1, 2, 4)
-    lattice = np.sort([lengths[classes == c].min() for c in range(1, 8)])
-    first, second = np.triu_indices(len(fractional), 1)
+    number = len(fractional)
+    first, second = np.triu_indices(number, 1)
     difference = fractional[first] - fractional[second]
     difference -= np.round(difference)
     squares = np.full(len(first), np.inf)
     for shift in _SHIFTS:
         squares = np.minimum(squares, np.sum(((difference + shift) @ cell) ** 2, axis=1))
-    blocks = np.array_split(np.sort(np.sqrt(squares)), BLOCKS)
-    means = [np.mean(block) * np.sqrt(len(block) / len(first)) if len(block) else 0.0 for block in blocks]
-    return np.concatenate([lattice, means])
+    distances = np.zeros((number, number))
+    distances[first, second] = distances[second, first] = np.sqrt(squares)
+    ranked = np.sort(distances, axis=1)[:, 1:]
+    blocks = np.array_split(ranked, min(RANKS, number - 1), axis=1)
+    return np.stack([block.mean(axis=1) * np.sqrt(block.shape[1] / (number - 1)) for block in blocks], axis=1)
+
+
+def invariants(cell: np.ndarray, surroundings: np.ndarray) -> np.ndarray:
+    """Numbers (7 + B,) in bohr that near-duplicates share within `reach`, whatever their cell, place and order.
+
+    The first seven are the shortest lattice vectors of each class modulo 2 (J. H. Conway and N. J. A. Sloane,
+    Proc. R. Soc. A 436, 55 (1992)), sorted; the others are the environments, each column sorted and averaged over
+    blocks of protons, scaled like them.
+
+    Args:
+        cell: (3, 3) Minkowski-reduced lattice vectors as rows, bohr.
+        surroundings: (N, R) `environments`.
+    """
+    lengths = np.linalg.norm(_SHIFTS @ cell, axis=1)
+    classes = np.abs(_SHIFTS) @ (1, 2, 4)
+    lattice = np.sort([lengths[classes == c].min() for c in range(1, 8)])
+    number = len(surroundings)
+    blocks = np.array_split(np.sort(surroundings, axis=0), min(ATOMS, number))
+    means = [block.mean(axis=0) * np.sqrt(len(block) / number) for block in blocks]
+    return np.concatenate([lattice, *means])
 
 
 def reach(number: int) -> tuple[float, float]:
@@ -115,7 +136,7 @@ def reach(number: int) -> tuple[float, float]:
 def aligned_rms(
     cell: np.ndarray, fractional: np.ndarray, other_cell: np.ndarray, other: np.ndarray, tolerance: float
 ) -> float | None:
-    """Rms distance (bohr) of the protons of two aligned structures, or None if it exceeds the tolerance.
+    """Least rms distance (bohr) of the protons of two aligned structures, or None if it exceeds the tolerance.
 
     Args:
         cell: (3, 3) Minkowski-reduced lattice vectors as rows, bohr.
@@ -124,19 +145,23 @@ def aligned_rms(
         other: (N, 3) positions in it.
         tolerance: bohr, for the lattice vectors as well.
     """
-    number = len(fractional)
+    number, best = len(fractional), np.inf
+    # A proton displaced by d changes a Fourier component by |G . d| at most, N of rms t by N |G| t together, and a
+    # translation does not change its modulus: that settles most orientations without trying translations.
+    waves = 2 * np.pi * np.linalg.norm(_WAVES @ np.linalg.inv(cell).T, axis=1)
+    moduli = _moduli(fractional)
     for basis in _matching_bases(cell, other_cell, tolerance):
         turned = other @ np.linalg.inv(basis)
+        if np.any(np.abs(_moduli(turned) - moduli) > number * waves * tolerance):
+            continue
         # Fewer than N / 9 protons are displaced by more than 3 rms, so one of these anchors is not; with it in
         # place the mean square is at most (1 + 9) rms^2.
         limit = 10 * number * tolerance**2
         for anchor in range(number // 9 + 1):
             offsets = fractional[anchor] - turned
             for offset in offsets[_nearest_sum(fractional[:12], turned, offsets, cell) <= limit]:
-                rms = _settled_rms(fractional, turned, offset, cell)
-                if rms <= tolerance:
-                    return rms
-    return None
+                best = min(best, _settled_rms(fractional, turned, offset, cell))
+    return best if best <= tolerance else None
 
 
 def _structures(dataset: Dataset, members: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -148,10 +173,9 @@ def _structures(dataset: Dataset, members: np.ndarray) -> Iterator[tuple[np.ndar
             yield reduced, protons @ np.linalg.inv(reduced)
 
 
-def _candidates(described: np.ndarray, splits: np.ndarray, tolerance: float) -> np.ndarray:
-    """Pairs (C, 2) of places whose splits differ and whose invariants are within reach."""
-    # The number of distances is not needed apart: their bound falls with N and is largest for N = 2.
-    lattice, distances = (tolerance * bound for bound in reach(2))
+def _candidates(described: np.ndarray, surroundings: np.ndarray, splits: np.ndarray, tolerance: float) -> np.ndarray:
+    """Pairs (C, 2) of places whose splits differ and whose invariants and environments are within reach."""
+    lattice, distances = (tolerance * bound for bound in reach(surroundings.shape[1]))
     names = np.unique(splits)
     places = {name: np.flatnonzero(splits == name) for name in names}
     trees = {name: cKDTree(described[places[name]]) for name in names}
@@ -167,8 +191,19 @@ def _candidates(described: np.ndarray, splits: np.ndarray, tolerance: float) -> 
                 apart = described[a] - described[b]
                 close = np.linalg.norm(apart[:, :7], axis=1) <= lattice
                 close &= np.linalg.norm(apart[:, 7:], axis=1) <= distances
-                found.append(np.sort(np.stack([a, b], axis=1)[close], axis=1))
+                pairs = np.sort(np.stack([a, b], axis=1)[close], axis=1)
+                for part in np.array_split(pairs, len(pairs) // CHUNK + 1):
+                    found.append(part[_unmatched(surroundings[part[:, 0]], surroundings[part[:, 1]]) <= distances])
     return np.concatenate(found)
+
+
+def _unmatched(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Least rms distance (P,) of environments (P, N, R) from those of other structures, whatever the permutation."""
+    products = some @ others.swapaxes(1, 2)
+    squares = np.sum(some**2, axis=2)[:, :, None] + np.sum(others**2, axis=2)[:, None] - 2 * products
+    # Rounding may leave -1e-14 where environments agree.
+    nearest = np.maximum(squares, 0).min(axis=2).mean(axis=1)
+    return np.sqrt(nearest)
 
 
 def _matching_bases(cell: np.ndarray, other: np.ndarray, tolerance: float) -> Iterator[np.ndarray]:
@@ -190,6 +225,11 @@ def _matching_bases(cell: np.ndarray, other: np.ndarray, tolerance: float) -> It
         u, _, v = np.linalg.svd(vectors[triple].T @ cell)
         if np.linalg.norm(vectors[triple] @ u @ v - cell, axis=1).max() <= tolerance:
             yield basis
+
+
+def _moduli(fractional: np.ndarray) -> np.ndarray:
+    """Return |sum_i exp(2 pi i h . f_i)| for the h of `_WAVES`."""
+    return np.abs(np.exp(2j * np.pi * (fractional @ _WAVES.T)).sum(axis=0))
 
 
 def _nearest_sum(some: np.ndarray, turned: np.ndarray, offsets: np.ndarray, cell: np.ndarray) -> np.ndarray:

@@ -65,12 +65,13 @@ def make_set(folder: Path, kind: str, count: int, tolerance: float) -> Dataset:
         )
         for i, arrays in enumerate(drawn)
     ]
-    for i in range(HIDDEN):
-        arrays = disguised(rng, *drawn[10 * i], rms=tolerance * 0.95 * i / (HIDDEN - 1))
+    training = [i for i in range(len(drawn)) if i % 10 != 9]
+    for k, i in enumerate(rng.choice(training, HIDDEN, replace=False)):
+        arrays = disguised(rng, *drawn[i], rms=tolerance * 0.95 * k / (HIDDEN - 1))
         records.append(
             Record(
                 configuration=Configuration(*arrays, twist=np.zeros(3)),
-                identifier=f"copy-{10 * i}",
+                identifier=f"copy-{i}",
                 split="held-out-density",
             )
         )
