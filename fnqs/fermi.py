@@ -71,7 +71,10 @@ def _filled_pairs_jvp(primals, tangents):
     inverse, lower, hamiltonian, onsite, beta, filling = primals
     if not all(isinstance(tangent, SymbolicZero) for tangent in (*tangents[:3], tangents[5])):
         raise NotImplementedError("the pairing is differentiated in its parameters only; use fermi_matrix")
-    d_onsite, d_beta = (jnp.zeros(t.shape, t.dtype) if isinstance(t, SymbolicZero) else t for t in tangents[3:5])
+    d_onsite, d_beta = (
+        jnp.zeros_like(value) if isinstance(tangent, SymbolicZero) else tangent
+        for value, tangent in zip((onsite, beta), tangents[3:5], strict=True)
+    )
     value, vectors, occupations, centred = _filled_pairs(inverse, lower, hamiltonian, onsite, beta, filling)
     levels, turned = vectors.T @ inverse, lower @ vectors
     moved = (levels * d_onsite) @ turned
