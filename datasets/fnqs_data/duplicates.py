@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 from ase.geometry import minkowski_reduce
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from fnqs.errors import InputError
 from fnqs_data.store import Dataset
@@ -72,7 +72,8 @@ def find_duplicates(
         pairs = _candidates(described, surroundings, splits[members], tolerance)
         announce(number, len(pairs))
         for a, b in pairs.tolist():
-            rms = aligned_rms(*structures[a], *structures[b], tolerance)
+            (cell, fractional), (other_cell, other) = structures[a], structures[b]
+            rms = aligned_rms(cell, fractional, other_cell, other, tolerance)
             if rms is not None:
                 found.append(Duplicate(int(members[a]), int(members[b]), rms))
     return sorted(found, key=lambda duplicate: (duplicate.rms, duplicate.first, duplicate.second))
@@ -178,7 +179,7 @@ def _candidates(described: np.ndarray, surroundings: np.ndarray, splits: np.ndar
     lattice, distances = (tolerance * bound for bound in reach(surroundings.shape[1]))
     names = np.unique(splits)
     places = {name: np.flatnonzero(splits == name) for name in names}
-    trees = {name: cKDTree(described[places[name]]) for name in names}
+    trees = {name: KDTree(described[places[name]]) for name in names}
     found = [np.empty((0, 2), dtype=np.int64)]
     for i, one in enumerate(names):
         for other in names[i + 1 :]:

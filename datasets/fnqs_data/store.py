@@ -73,6 +73,10 @@ class Dataset:
     def __getitem__(self, i: int) -> Record:
         return self.read([i])[0]
 
+    def __iter__(self) -> Iterator[Record]:
+        for start in range(0, len(self), 512):
+            yield from self.read(range(start, min(start + 512, len(self))))
+
     def read(self, indices: Sequence[int] | np.ndarray) -> list[Record]:
         """Read the records at the given positions, in that order.
 
