@@ -102,6 +102,17 @@ def elementwise(function: Callable[[jax.Array], jax.Array], x: Field) -> Field:
     return Jet(value, slope * x.jacobian, laplacian)
 
 
+def widen(tree: Field) -> Field:
+    """Convert every array of a tree, Jets among them, to float64."""
+    return jax.tree.map(lambda part: part.astype(jnp.float64), tree)
+
+
+def narrow(tree: Field, dtype) -> Field:
+    """Convert every array of a tree, real or complex, to the precision of a real dtype."""
+    with_imaginary = {jnp.dtype(jnp.float32): jnp.complex64, jnp.dtype(jnp.float64): jnp.complex128}[jnp.dtype(dtype)]
+    return jax.tree.map(lambda part: part.astype(with_imaginary if jnp.iscomplexobj(part) else dtype), tree)
+
+
 def product(subscripts: str, x: Field, y: Field) -> Field:
     """Contract two fields by an einsum over named axes; the letter t is taken for the coordinates."""
     inputs, output = subscripts.split("->")

@@ -22,8 +22,10 @@ from fnqs.forward_laplacian import (
     independent,
     linear,
     log_determinant,
+    narrow,
     product,
     scale,
+    widen,
 )
 from fnqs.jastrow import PAIR_RATES, PairFactor, whitened_pairs
 from fnqs.local_coordinates import gated, own_frame
@@ -62,7 +64,7 @@ class Context:
         filters: (N, K, F) filters of every proton.
         vector_filters: (N, K, C) the same for vector channels.
         amplitudes: (D, A, B) how the electrons' amplitudes act on each orbital.
-        pairing: (D, B, B) pairing matrices, complex at a general twist.
+        pairing: (D, B, B) pairing matrices in double precision, complex at a general twist.
     """
 
     cell: jax.Array
@@ -132,7 +134,6 @@ class Encoder(nn.Module):
         pairing = jax.vmap(lambda v, beta: pairing_matrix(system.basis, v, beta, number // 2))(
             onsite.astype(density.dtype), inverse_temperature
         )
-        narrow = _complex(dtype) if jnp.iscomplexobj(pairing) else dtype
         return Context(
             cell=cell.astype(dtype),
             inverse_cell=inverse_cell.astype(dtype),
@@ -147,13 +148,8 @@ class Encoder(nn.Module):
             filters=filters,
             vector_filters=vector_filters,
             amplitudes=amplitudes,
-            pairing=pairing.astype(narrow),
+            pairing=pairing,
         )
-
-
-def _complex(dtype) -> type:
-    """Complex type of the same precision."""
-    return jnp.complex64 if dtype == jnp.float32 else jnp.complex128
 
 
 class Amplitude(nn.Module):
@@ -195,18 +191,21 @@ class Amplitude(nn.Module):
         coordinates = independent(electrons) if derivatives else electrons
         flow = Linear(config.vectors, gain=0.01, name="backflow")(features)
         positions = add(coordinates, scale(product("ic,ixc->ix", flow, vectors), context.density))
-        frame = None
-        local = positions
-        if derivatives:
-            local, frame = own_frame(positions)
-        values = orbitals(context.cell, context.inverse_cell, context.protons, local, config)
         gates = Linear(config.amplitudes, gain=0.01, name="amplitudes")(features)
+        # Orbitals overlap strongly, so the pairs are small differences of large terms, and the determinant is one of
+        # the pairs: float64 from here on. Rounded backflow positions and gates are but a slightly different walker.
+        local, gates = widen(positions), widen(gates)
+        frame = None
+        if derivatives:
+            local, frame = own_frame(local)
+        cell, inverse_cell, protons = widen((context.cell, context.inverse_cell, context.protons))
+        values = orbitals(cell, inverse_cell, protons, local, config)
         phases, logs = [], []
         for term in range(config.determinants):
-            mixing = context.amplitudes[term]
+            mixing = widen(context.amplitudes[term])
             mixed = values * (1 + gates @ mixing) if frame is None else gated(values, frame, gates, mixing)
             pairs = pair_functions(mixed, context.pairing[term])
-            phase, log = log_determinant(pairs)
+            phase, log = narrow(log_determinant(pairs), electrons.dtype)
             phases.append(phase)
             logs.append(log)
         weights = self.param("log_weights", lambda _: -2.0 * jnp.arange(config.determinants, dtype=jnp.float32))
