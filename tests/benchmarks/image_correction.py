@@ -42,7 +42,7 @@ def main(run: str, recipe: str) -> None:
     params = load_params(checkpoint, config)
     record = cached_dataset(Path(recipe))[0]
     wavefunction = WaveFunction(config.model)
-    system = stack_systems([make_system(record.configuration, config.model)])
+    system = jax.tree.map(jnp.asarray, stack_systems([make_system(record.configuration, config.model)]))
     protons, number = np.asarray(record.configuration.protons), record.number
     volume = abs(np.linalg.det(np.asarray(record.configuration.cell)))
     walkers = jnp.zeros((1, WALKERS, number, 3), jnp.float32)
