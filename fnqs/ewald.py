@@ -75,7 +75,7 @@ def make_ewald(
     cell = np.asarray(minkowski_reduce(np.asarray(configuration.cell, np.float64))[0])
     number_images, number_waves = numbers_of_vectors(len(protons), accuracy)
     images, real_cutoff = _nearest_images(cell, number_images)
-    waves, wave_cutoff = _shortest_waves(cell, number_waves)
+    waves, wave_cutoff = shortest_waves(cell, number_waves)
     if splitting is None:
         # Equal exponents of both truncation errors, exp(-(splitting r)^2) and exp(-(g / 2 splitting)^2).
         splitting = float(np.sqrt(wave_cutoff / (2 * real_cutoff)))
@@ -122,7 +122,7 @@ def ewald_energy(lists: EwaldLists, electrons: jax.Array) -> jax.Array:
     fractions = lists.inverse_cell.T @ positions
     fractions = fractions - jnp.round(fractions)
     x, y, z = fractions[:, :, None]
-    cosine, sine = _cos_sin_turns(x * lists.waves[:, 0] + y * lists.waves[:, 1] + z * lists.waves[:, 2])
+    cosine, sine = cos_sin_turns(x * lists.waves[:, 0] + y * lists.waves[:, 1] + z * lists.waves[:, 2])
     cosine, sine = jnp.sum(cosine, axis=0), jnp.sum(sine, axis=0)
     proton_cosine, proton_sine = lists.proton_structure[:, 0], lists.proton_structure[:, 1]
     # |S_e - S_p|^2 without the |S_p|^2 that the constant has.
@@ -145,7 +145,7 @@ def _real_space(lists: EwaldLists, displacements: jax.Array) -> jax.Array:
     return jnp.sum(jnp.sum(jax.lax.erfc(lists.splitting * distance) / distance, axis=0))
 
 
-def _cos_sin_turns(turns: jax.Array) -> tuple[jax.Array, jax.Array]:
+def cos_sin_turns(turns: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cosine and sine of 2 pi times the argument, by power series in the half angle.
 
     The range reduction is exact in turns, and on CPUs this vectorises where the library functions do not
@@ -186,7 +186,7 @@ def _nearest_images(cell: np.ndarray, number: int) -> tuple[np.ndarray, float]:
     return indices[order[:number]] @ cell, float(cutoff)
 
 
-def _shortest_waves(cell: np.ndarray, number: int) -> tuple[np.ndarray, float]:
+def shortest_waves(cell: np.ndarray, number: int) -> tuple[np.ndarray, float]:
     """Pick the shortest reciprocal vectors of a half space and find the length of the next one.
 
     Returns:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fnqs.configuration import Configuration
+from fnqs.density_waves import WaveLists, make_waves
 from fnqs.ewald import EwaldLists, make_ewald
 from fnqs.model_config import ModelConfig
 from fnqs.orbital_basis import OrbitalBasis, make_orbital_basis
@@ -23,11 +24,13 @@ class System:
         configuration: cell, protons and twist.
         basis: overlaps and starting Hamiltonian of the proton-centred orbitals.
         ewald: lists and constants of the Coulomb energy.
+        waves: of the Jastrow factor.
     """
 
     configuration: Configuration
     basis: OrbitalBasis
     ewald: EwaldLists
+    waves: WaveLists
 
 
 def make_system(configuration: Configuration, config: ModelConfig, *, force_complex: bool = False) -> System:
@@ -35,7 +38,8 @@ def make_system(configuration: Configuration, config: ModelConfig, *, force_comp
     basis = make_orbital_basis(configuration, config)
     if force_complex and not np.iscomplexobj(basis.hamiltonian):
         basis = OrbitalBasis(basis.lower, basis.inverse, basis.hamiltonian.astype(np.complex128))
-    return System(configuration, basis, make_ewald(configuration))
+    ewald = make_ewald(configuration)
+    return System(configuration, basis, ewald, make_waves(configuration, ewald.cell))
 
 
 def stack_systems(systems: Sequence[System]) -> System:

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fnqs.density_waves import EXPONENTS, WaveFactor, log_wave_factor, wave_factor
 from fnqs.forward_laplacian import (
     Field,
     Jet,
@@ -61,6 +62,7 @@ class Context:
         pair_mean: (K',) mean of the radial functions of the pair factor.
         electron_pairs: (2, K') coefficients of the pair factor, equal and opposite spins.
         proton_pairs: (N, K') coefficients of the pair factor, of every proton.
+        waves: coefficients of the density waves of the Jastrow factor.
         filters: (N, K, F) filters of every proton.
         vector_filters: (N, K, C) the same for vector channels.
         amplitudes: (D, A, B) how the electrons' amplitudes act on each orbital.
@@ -77,6 +79,7 @@ class Context:
     pair_mean: jax.Array
     electron_pairs: jax.Array
     proton_pairs: jax.Array
+    waves: WaveFactor
     filters: jax.Array
     vector_filters: jax.Array
     amplitudes: jax.Array
@@ -128,6 +131,12 @@ class Encoder(nn.Module):
         proton_pairs = head("proton_pair_head", len(PAIR_RATES), gain=0.0) @ whitening.T
         electron_pairs = Linear(2 * len(PAIR_RATES), name="electron_pair_head", gain=0.0)(jnp.mean(features, axis=0))
         electron_pairs = electron_pairs.reshape(2, -1) @ whitening.T
+        waves = wave_factor(
+            system.waves,
+            protons,
+            head("proton_wave_head", len(EXPONENTS), gain=0.0),
+            Linear(2 * len(EXPONENTS), name="electron_wave_head", gain=0.0)(jnp.mean(features, axis=0)).reshape(2, -1),
+        )
         sharpness = Linear(terms, name="sharpness_head", gain=0.1)(jnp.mean(features, axis=0))
         fermi_energy = FREE_ELECTRON_FERMI_ENERGY / density**2
         inverse_temperature = 8 * jnp.exp(sharpness.astype(density.dtype)) / fermi_energy
@@ -145,6 +154,7 @@ class Encoder(nn.Module):
             pair_mean=pair_mean,
             electron_pairs=electron_pairs,
             proton_pairs=proton_pairs,
+            waves=waves,
             filters=filters,
             vector_filters=vector_filters,
             amplitudes=amplitudes,
@@ -220,7 +230,7 @@ class Amplitude(nn.Module):
             context.electron_pairs,
             context.proton_pairs,
         )
-        symmetric = add(two_bodies, many_body)
+        symmetric = add(two_bodies, many_body, log_wave_factor(context.waves, electrons, derivatives))
         if not jnp.iscomplexobj(context.pairing):
             return phase, add(log, symmetric)
         travel = linear(lambda z: jnp.sum(z @ context.wave_vector), positions)
