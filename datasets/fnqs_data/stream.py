@@ -1,7 +1,8 @@
 """The endless, resumable sequence of batches that training sees: a pure function of (data, K, seed, weights, step).
 
-Configurations are bucketed by N, so that every step has one N and static shapes. Inside a bucket the
-order is shuffled anew each epoch; the buckets take turns, evenly spread, each as often as it has batches.
+Configurations are bucketed by N and by whether they are at Gamma, so that every step has static shapes and one type
+of wave function, real or complex. Inside a bucket the order is shuffled anew each epoch; the buckets take turns,
+evenly spread, each as often as it has batches.
 
 Several processes share one global sequence: the shuffle comes first, and of every global batch each process
 reads a part. The sequence does not know how many processes there are, so a run saved on two of them
@@ -31,11 +32,13 @@ class Batch:
 
     Attributes:
         number: N.
+        twisted: whether they have a general twist, and so a complex wave function, or are all at Gamma.
         indices: (K,) int64 positions in the data set.
         configurations: cell (K, 3, 3), protons (K, N, 3) in bohr, twist (K, 3); float64.
     """
 
     number: int
+    twisted: bool
     indices: np.ndarray
     configurations: Configuration
 
@@ -101,11 +104,14 @@ class ConfigurationStream:
         self.fingerprint: str = hashlib.blake2b(msgspec.json.encode(tuple(identity)), digest_size=16).hexdigest()
         self._dataset = dataset
         self._process, self._processes = process, processes
-        numbers = dataset.numbers[chosen]
+        numbers, twisted = dataset.numbers[chosen], dataset.twisted[chosen]
         self.numbers: tuple[int, ...] = tuple(int(n) for n in np.unique(numbers))
-        self._buckets = [
-            _Bucket(chosen[numbers == n], shares[numbers == n], batch_configurations, (seed, n)) for n in self.numbers
-        ]
+        self._kinds = sorted({(int(n), bool(t)) for n, t in zip(numbers, twisted, strict=True)})
+        self._buckets = []
+        for n, t in self._kinds:
+            members = (numbers == n) & (twisted == t)
+            stream_seed = (seed, n, 1) if t else (seed, n)
+            self._buckets.append(_Bucket(chosen[members], shares[members], batch_configurations, stream_seed))
         self._turns, self._ranks = _interleave([bucket.batches for bucket in self._buckets])
 
     @property
@@ -117,26 +123,25 @@ class ConfigurationStream:
         """Return the number of whole epochs before a step."""
         return step // self.steps_per_epoch
 
-    def batch_size(self, number: int) -> int:
-        """Return K for the bucket of this N, over all processes."""
-        return self._buckets[self.numbers.index(number)].size
+    def batch_size(self, number: int, twisted: bool = False) -> int:
+        """Return K for the bucket of this N, at Gamma or twisted, over all processes."""
+        return self._buckets[self._kinds.index((number, twisted))].size
 
-    def part(self, number: int) -> slice:
-        """Return the share of this process in the batches of this N."""
-        size = self.batch_size(number)
+    def part(self, number: int, twisted: bool = False) -> slice:
+        """Return the share of this process in the batches of this N, at Gamma or twisted."""
+        size = self.batch_size(number, twisted)
         return slice(size * self._process // self._processes, size * (self._process + 1) // self._processes)
 
     def batch_indices(self, step: int) -> tuple[int, np.ndarray]:
         """N and data set positions (K,) of a step over all processes, without reading the configurations."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        turn = int(self._turns[place])
-        return self.numbers[turn], self._buckets[turn].batch(epoch, int(self._ranks[place]))
+        (number, _), indices = self._global_batch(step)
+        return number, indices
 
     def batch(self, step: int) -> Batch:
         """Return this process's part of the batch of a step >= 0."""
-        number, indices = self.batch_indices(step)
-        indices = indices[self.part(number)]
-        return Batch(number, indices, self._dataset.configurations(indices))
+        (number, twisted), indices = self._global_batch(step)
+        indices = indices[self.part(number, twisted)]
+        return Batch(number, twisted, indices, self._dataset.configurations(indices))
 
     def epochs(self) -> grain.MapDataset[Batch]:
         """Return the same batches as an endless Grain data set, element s for step s.
@@ -163,9 +168,15 @@ class ConfigurationStream:
             )
         return int(state["step"])
 
+    def _global_batch(self, step: int) -> tuple[tuple[int, bool], np.ndarray]:
+        """Kind (N, twisted) and data set positions (K,) of a step over all processes."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        turn = int(self._turns[place])
+        return self._kinds[turn], self._buckets[turn].batch(epoch, int(self._ranks[place]))
+
 
 class _Bucket:
-    """The shuffled batches of one N.
+    """The shuffled batches of one N, all at Gamma or all twisted.
 
     Grain's own shuffle searches a domain of 2^16 for every element, 6 ms in a bucket of five, and builds a batch
     element by element; a permutation from numpy takes 4 bytes a configuration, and a batch is a slice of it.

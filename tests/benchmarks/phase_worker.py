@@ -87,7 +87,7 @@ def data_wait(case: Case, step: Phase) -> dict[str, float]:
         ]
         dataset = write_dataset(Path(folder) / "data", records)
         stream = ConfigurationStream(dataset, np.arange(len(records)), batch_configurations=batch, seed=0)
-        with PreparedBatches(stream, case.config.model, False) as prepared:
+        with PreparedBatches(stream, case.config.model) as prepared:
             waits, steps = [], []
             for visit in range(VISITS):
                 began = time.perf_counter()

@@ -50,7 +50,7 @@ from fnqs_train.checkpoint import resolve_checkpoint
 from fnqs_train.commands import load_params
 from fnqs_train.config import RunConfig, load_config
 
-CONFIG = Path(__file__).parents[2] / "configs" / "bcc_n16.toml"
+CONFIG = Path(__file__).parents[2] / "configs" / "benchmarks" / "bcc_n16.toml"
 
 EQUILIBRATION = 50
 """Sweeps before a phase is timed: the electrons need not be a sample for that."""

@@ -71,7 +71,6 @@ def train(
             dataset, indices, phases=config.data.phase_weights, densities=config.data.density_weights
         ),
     )
-    twisted = bool(np.any(dataset.twisted[indices]))
 
     # ---- Model, optimiser and walkers
     wavefunction = WaveFunction(config.model)
@@ -85,7 +84,7 @@ def train(
         Checkpoints(
             run_folder, keep=config.checkpoint.keep, every_nth_kept=config.checkpoint.every_nth_kept
         ) as checkpoints,
-        PreparedBatches(stream, config.model, twisted) as prepared,
+        PreparedBatches(stream, config.model) as prepared,
         _stop_requested() as stop,
     ):
         if params is None:
@@ -129,7 +128,7 @@ def train(
             TrainingProgress(config.steps, first=start) as progress,
         ):
             save_config(config, run_folder)  # only now is it sure that the folder is this run's
-            steps: dict[int, object] = {}
+            steps: dict[tuple[int, bool], object] = {}
             refused, restored_once = 0, False
             window = _Window()
             began = time.monotonic()
@@ -146,15 +145,16 @@ def train(
                     walkers, widths, _ = equilibrate(learned.params, systems, walkers, widths, fresh, equilibration_key)
 
                 # ---- Step
-                if batch.number not in steps:
-                    steps[batch.number] = make_step(
+                kind = (batch.number, batch.twisted)
+                if kind not in steps:
+                    steps[kind] = make_step(
                         wavefunction,
                         optimizer,
                         sampling,
                         config.optimizer.clip_width,
                         choose_chunks(batch.number, config.model, config.memory),
                     )
-                learned, walkers, widths, report = steps[batch.number](learned, systems, walkers, widths, key)  # type: ignore[operator]
+                learned, walkers, widths, report = steps[kind](learned, systems, walkers, widths, key)  # type: ignore[operator]
                 report = jax.device_get(report)
                 population.put(
                     batch.number,

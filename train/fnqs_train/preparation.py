@@ -26,11 +26,10 @@ class PreparedBatches:
     Args:
         stream: of configurations.
         model: sizes of the wave function.
-        complex_psi: whether all systems are to have a complex wave function.
     """
 
-    def __init__(self, stream: ConfigurationStream, model: ModelConfig, complex_psi: bool):
-        self._stream, self._model, self._complex = stream, model, complex_psi
+    def __init__(self, stream: ConfigurationStream, model: ModelConfig):
+        self._stream, self._model = stream, model
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._next: deque[tuple[int, Future]] = deque()
         self._cache: OrderedDict[int, System] = OrderedDict()
@@ -65,7 +64,7 @@ class PreparedBatches:
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
-        system = make_system(configuration, self._model, force_complex=self._complex)
+        system = make_system(configuration, self._model)
         self._cache[index] = system
         self._cached_bytes += _size(system)
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
