@@ -110,8 +110,7 @@ class ConfigurationStream:
         self._buckets = []
         for n, t in self._kinds:
             members = (numbers == n) & (twisted == t)
-            stream_seed = (seed, n, 1) if t else (seed, n)
-            self._buckets.append(_Bucket(chosen[members], shares[members], batch_configurations, stream_seed))
+            self._buckets.append(_Bucket(chosen[members], shares[members], batch_configurations, (seed, n)))
         self._turns, self._ranks = _interleave([bucket.batches for bucket in self._buckets])
 
     @property
@@ -123,11 +122,11 @@ class ConfigurationStream:
         """Return the number of whole epochs before a step."""
         return step // self.steps_per_epoch
 
-    def batch_size(self, number: int, twisted: bool = False) -> int:
+    def batch_size(self, number: int, twisted: bool) -> int:
         """Return K for the bucket of this N, at Gamma or twisted, over all processes."""
         return self._buckets[self._kinds.index((number, twisted))].size
 
-    def part(self, number: int, twisted: bool = False) -> slice:
+    def part(self, number: int, twisted: bool) -> slice:
         """Return the share of this process in the batches of this N, at Gamma or twisted."""
         size = self.batch_size(number, twisted)
         return slice(size * self._process // self._processes, size * (self._process + 1) // self._processes)

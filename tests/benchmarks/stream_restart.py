@@ -80,7 +80,7 @@ def work(folder: Path, run: Path, start: int, process: int, processes: int) -> N
     with (run / f"log-{start}-{process}-{processes}.jsonl").open("a") as log:
         for step in range(start, STEPS):
             batch = stream.batch(step)
-            first = stream.part(batch.number).start
+            first = stream.part(batch.number, batch.twisted).start
             log.write(json.dumps([step, first, digests(batch)]) + "\n")
             log.flush()
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == STEPS:

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,10 @@ def stream(dataset):
 
 def test_a_batch_holds_different_configurations_of_one_number(dataset, stream):
     assert stream.numbers == (2, 4, 8)
-    assert [stream.batch_size(n) for n in stream.numbers] == [5, 6, 6]
+    assert [stream.batch_size(n, True) for n in stream.numbers] == [5, 6, 6]
     for step in range(60):
         batch = stream.batch(step)
-        assert len(set(batch.indices.tolist())) == len(batch.indices) == stream.batch_size(batch.number)
+        assert len(set(batch.indices.tolist())) == len(batch.indices) == stream.batch_size(batch.number, batch.twisted)
         assert batch.indices.dtype == np.int64
         assert set(dataset.numbers[batch.indices].tolist()) == {batch.number}
         size = len(batch.indices)
@@ -37,6 +38,22 @@ def test_a_batch_holds_different_configurations_of_one_number(dataset, stream):
         assert batch.configurations.twist.shape == (size, 3)
         for k, i in enumerate(batch.indices):
             assert np.array_equal(batch.configurations.protons[k], dataset[int(i)].configuration.protons)
+
+
+def test_a_batch_is_at_gamma_or_twisted_never_both(tmp_path, make_record):
+    twisted = [make_record(i, 4) for i in range(7)]
+    at_gamma = [
+        replace(r, configuration=replace(r.configuration, twist=np.zeros(3)), identifier=f"gamma-{r.identifier}")
+        for r in twisted
+    ]
+    dataset = write_dataset(tmp_path / "mixed", twisted + at_gamma)
+    stream = ConfigurationStream(dataset, np.arange(14), batch_configurations=3, seed=1)
+    kinds = set()
+    for step in range(2 * stream.steps_per_epoch):
+        batch = stream.batch(step)
+        assert np.all(np.any(batch.configurations.twist != 0, axis=1) == batch.twisted)
+        kinds.add(batch.twisted)
+    assert kinds == {False, True}
 
 
 def test_any_step_can_be_asked_for_in_any_order(dataset, stream):
