@@ -28,7 +28,8 @@ from fnqs.sampling import metropolis
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
-from fnqs_eval.statistics import reblocked_error
+from fnqs_data.record import Record
+from fnqs_eval.statistics import Estimate, reblocked_error
 from fnqs_train.checkpoint import resolve_checkpoint
 from fnqs_train.commands import load_params
 from fnqs_train.config import SamplingConfig, load_config
@@ -50,11 +51,17 @@ def main(run: str, recipe: str, measurements: str = "200") -> None:
     config = load_config(checkpoint.run_folder)
     params = load_params(checkpoint, config)
     for record in cached_dataset(Path(recipe)):
-        measure(WaveFunction(config.model), params, record, int(measurements))
+        estimates = measure(WaveFunction(config.model), params, record, int(measurements))
+        print(f"{record.identifier}, twist {np.asarray(record.configuration.twist)}")
+        names = ("E of the periodic cell", "change without images", "E without images")
+        for name, estimate in zip(names, estimates, strict=True):
+            print(f"  {name:22} {with_error(estimate.mean, estimate.error)} Ha in total", flush=True)
 
 
-def measure(wavefunction: WaveFunction, params: dict, record, measurements: int) -> None:
-    """Sample one configuration and print its three lines."""
+def measure(
+    wavefunction: WaveFunction, params: dict, record: Record, measurements: int
+) -> tuple[Estimate, Estimate, Estimate]:
+    """Sample one configuration: energy of the periodic cell, change, and energy without images, Ha in total."""
     system = jax.tree.map(jnp.asarray, stack_systems([make_system(record.configuration, wavefunction.config)]))
     cell, protons = np.asarray(record.configuration.cell), np.asarray(record.configuration.protons)
     axes = chain_axes(cell, protons)
@@ -80,14 +87,8 @@ def measure(wavefunction: WaveFunction, params: dict, record, measurements: int)
         walkers, energy, change = sample(walkers, jax.random.key(step + 2))
         energies.append(np.asarray(energy, np.float64))
         changes.append(np.asarray(change))
-    print(f"{record.identifier}, twist {np.asarray(record.configuration.twist)}, periodic axes kept: {axes or 'none'}")
-    for name, values in (
-        ("E of the periodic cell   ", np.array(energies)),
-        ("change without images    ", np.array(changes)),
-        ("E without images         ", np.array(energies) + np.array(changes)),
-    ):
-        estimate = reblocked_error(values)
-        print(f"  {name} {with_error(estimate.mean, estimate.error)} Ha in total", flush=True)
+    periodic, change = np.array(energies), np.array(changes)
+    return reblocked_error(periodic), reblocked_error(change), reblocked_error(periodic + change)
 
 
 def chain_axes(cell: np.ndarray, protons: np.ndarray) -> tuple[int, ...]:
