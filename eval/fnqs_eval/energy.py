@@ -208,7 +208,7 @@ class _Sampler:
                         ready.extend(self._equilibrated(turn, systems))
                     place, record, own = ready.popleft()
                     if state is None:
-                        state = jax.tree.map(lambda leaf: np.zeros((self.slots, *leaf.shape), leaf.dtype), own)
+                        state = _empty(own, self.slots)
                     _put(state, len(active), own)
                     active.append((place, _Active(record)))
                 assert state is not None
@@ -244,6 +244,11 @@ class _Sampler:
 
     def _groups(self, count: int) -> np.int32:
         return np.int32(-(-count // self.group))
+
+
+def _empty(own: tuple, slots: int) -> tuple:
+    """Make room for so many slots like the one given."""
+    return jax.tree.map(lambda leaf: np.zeros((slots, *leaf.shape), leaf.dtype), own)
 
 
 def _put(state: tuple, slot: int, own: tuple) -> None:

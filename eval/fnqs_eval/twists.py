@@ -142,4 +142,4 @@ def _parse_list(text: str) -> np.ndarray:
             f"--twists {text}: fractions of the reciprocal lattice vectors lie above -0.5 and below 1, "
             f"{MOST_TWISTS} twists at most"
         )
-    return fold_twist(values)
+    return np.where(values > 0.5, fold_twist(values), values)  # folding would round those inside
