@@ -20,6 +20,7 @@ from fnqs_eval.journal import SUFFIX, Journal, fingerprint
 from fnqs_eval.outputs import write_csv, write_extxyz
 from fnqs_eval.pictures import plot_training, plot_transfer
 from fnqs_eval.reliability import training_distribution
+from fnqs_eval.report import write_report
 from fnqs_eval.table import EnergyResult, print_table, write_json
 from fnqs_eval.transfer import DENSITY_SPLIT, PHASE_SPLIT, compare, held_out_records, summary
 from fnqs_eval.twists import parse_twists
@@ -52,6 +53,7 @@ def _run(arguments: list[str] | None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_energies(commands)
     _add_transfer(commands)
+    _add_report(commands)
     options = parser.parse_args(arguments)
     configure()
     return options.run(options)
@@ -267,6 +269,28 @@ def _transfer(options: argparse.Namespace) -> int:
         _provenance(checkpoint, config, settings, dataset.folder.name),
     )
     print(f"written: {folder}/results.json, transfer.png, training.png")
+    return 0
+
+
+def _add_report(commands) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="one HTML page about runs, its pictures as PNG, and a model card for each",
+        description="Put together what the run folders hold: training curves, zero-shot energies, transfer, costs,\n"
+        "failures, and the file that each number comes from. Nothing is computed anew; the page is one file\n"
+        "that loads nothing. Writes FOLDER/report.html and *.png, and model-card.md into every run.\n\n"
+        "  fnqs-evaluate report runs/quickstart",
+    )
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folders")
+    parser.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="folder of the report (default <first run folder>/report)"
+    )
+    parser.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    written = write_report(options.runs, options.output or options.runs[0] / "report")
+    print("written: " + ", ".join(str(path) for path in written))
     return 0
 
 
