@@ -23,8 +23,8 @@ from fnqs_train.record import read_metrics
 TRANSFER = "transfer"
 """Folder in a run with the comparison on a held-out configuration."""
 
-COMPARED = ("fine-tuned", "from-scratch")
-"""Runs in that folder."""
+COMPARED = {"fine-tuned": "fine-tuned", "from scratch": "from-scratch"}
+"""Trainings on that configuration and their folders in it."""
 
 
 @dataclass(frozen=True)
@@ -132,18 +132,18 @@ def read_run(folder: Path) -> RunReport:
         read = _try(report, name, lambda: _read_results(folder / name))
         if read is not None:
             report.transfer, report.provenance[name] = read
-        for name in COMPARED:
-            path = folder / TRANSFER / name
+        for name, place in COMPARED.items():
+            path = folder / TRANSFER / place
             if path.is_dir():
-                label = f"{TRANSFER}/{name}/metrics.jsonl"
-                report.curves[name.replace("-", " ")] = _try(report, label, lambda path=path: read_metrics(path)) or []
+                label = f"{TRANSFER}/{place}/metrics.jsonl"
+                report.curves[name] = _try(report, label, lambda path=path: read_metrics(path)) or []
     report.failures += _training_failures(report.metrics) + _energy_failures(report)
     return report
 
 
 def cost_ratio(report: RunReport) -> CostRatio | None:
     """Compare the cost of fine-tuning with that of training from scratch, None where one is missing."""
-    scratch, tuned = (report.curves.get(name.replace("-", " "), []) for name in COMPARED[::-1])
+    scratch, tuned = (report.curves.get(name, []) for name in ("from scratch", "fine-tuned"))
     if not scratch or not tuned:
         return None
     energies = [_smooth(rows) for rows in (scratch, tuned)]
