@@ -25,7 +25,7 @@ from fnqs_eval.pictures import COLOURS, running_mean, save_figure
 from fnqs_eval.report_data import RunReport
 from fnqs_eval.table import EnergyResult
 
-WIDE, NARROW = (8.0, 4.4), (4.4, 4.2)
+WIDE, NARROW = (8.0, 4.4), (3.7, 3.7)
 """Sizes (inches) for a desk and for a phone."""
 
 MARKERS = "osD^v<>pPX*h"
@@ -273,8 +273,11 @@ def _colours(count: int) -> list[str]:
 
 
 def _logarithmic(axis: Axes) -> None:
-    """Scale an axis logarithmically, with plain numbers at 1, 2 and 5."""
+    """Scale an axis logarithmically, with plain numbers at 1, 2 and 5, over a factor of four or more."""
     axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    if high < 4 * low:  # otherwise there may be no number at the axis
+        axis.set_ylim(low / 2, 2 * high)
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.yaxis.set_minor_locator(NullLocator())
