@@ -80,6 +80,7 @@ def main() -> None:
     results = {}
     for batch in evaluate_in_turns(wavefunction, params, dict(enumerate(records)), settings):
         results.update(batch)
+        print(f"{len(results)} of {len(records)} after {time.perf_counter() - began:.0f} s", flush=True)
     whole = time.perf_counter() - began
     errors = np.array([result.error_per_atom for result in results.values()])
     variances = np.array([result.variance_per_atom for result in results.values()])
