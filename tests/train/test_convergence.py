@@ -1,6 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 
+from fnqs_train import commands
+from fnqs_train.config import DataConfig, RunConfig
 from fnqs_train.convergence import WINDOW, has_converged
 
 
@@ -32,3 +36,23 @@ def test_an_exponential_stops_when_a_window_gains_less_than_the_tolerance(rate):
     gain = energies[stop - 2 * WINDOW : stop - WINDOW].mean() - energies[stop - WINDOW : stop].mean()
     assert gain < 1e-3
     assert stop < 2 * WINDOW + rate * 8  # exp(-8) is a third of the tolerance
+
+
+@pytest.mark.parametrize(("flat_from", "wanted"), [(0, 2 * WINDOW), (50, 5 * WINDOW), (10**6, 7 * WINDOW + 3)])
+def test_finetuning_goes_on_window_by_window(tmp_path, monkeypatch, capsys, flat_from, wanted):
+    calls = []
+
+    def train(config, run_folder, dataset, *, resume, params, parent):
+        calls.append((config.steps, resume))
+        energies = [-0.01 * min(step, flat_from) for step in range(config.steps)]
+        (run_folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(energies)))
+
+    monkeypatch.setattr(commands, "train", train)
+    config = RunConfig(name="short", steps=7 * WINDOW + 3, data=DataConfig(recipe="set"))
+    commands._train_until(1e-3, config, tmp_path, None, {}, "parent")
+    assert [steps for steps, _ in calls] == [min(n, config.steps) for n in range(WINDOW, wanted + WINDOW, WINDOW)]
+    assert [resume for _, resume in calls] == [False] + [True] * (len(calls) - 1)
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "not converged" if flat_from > config.steps else f"converged to 1 mHa per atom after {wanted}"
+    )
