@@ -177,6 +177,15 @@ def test_finetune_makes_a_run_of_its_own(run, place, capsys):
     assert (tuned / "energies-dataset.json").exists()
 
 
+def test_finetuning_stops_by_itself(run, place, capsys):
+    options = ["--frames", "0", "--steps", "100", "--until", "0.5", "--walkers", "64", "--together", "1"]
+    output = ["--output", "runs/until"]
+    assert finetune_main([str(run), "--configurations", "mine.extxyz", *options, *output]) == 0
+    assert "converged to 500 mHa per atom after 40 steps" in capsys.readouterr().out  # two windows
+    assert [row["step"] for row in read_metrics(place / "runs" / "until")] == list(range(1, 41))
+    assert restore_meta(place / "runs" / "until")["parent"] == "tiny step 4"
+
+
 def test_transfer_compares_and_draws(run, capsys):
     before = files_of(run / "checkpoints")
     assert evaluate_main(["transfer", str(run)]) == 0

@@ -12,12 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from fnqs.command_line import CommandParser, nonnegative_int, positive_float, positive_int, run_command
+from fnqs.errors import InputError
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.energy import EvaluationSettings, evaluate_records
+from fnqs_eval.journal import SUFFIX, Journal, fingerprint
+from fnqs_eval.outputs import write_csv, write_extxyz
 from fnqs_eval.pictures import plot_training, plot_transfer
+from fnqs_eval.reliability import training_distribution
+from fnqs_eval.report import write_report
 from fnqs_eval.table import EnergyResult, print_table, write_json
 from fnqs_eval.transfer import DENSITY_SPLIT, PHASE_SPLIT, compare, held_out_records, summary
+from fnqs_eval.twists import parse_twists
+from fnqs_eval.zero_shot import (
+    at_twists,
+    averages,
+    evaluate_with_journal,
+    finish,
+    known_dataset,
+    settings_at_twists,
+    with_averages,
+)
 from fnqs_train.checkpoint import CheckpointPath, resolve_checkpoint, restore_meta
 from fnqs_train.commands import add_configuration_options, load_dataset, load_params, read_selected
 from fnqs_train.config import RunConfig, load_config
@@ -38,6 +53,7 @@ def _run(arguments: list[str] | None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_energies(commands)
     _add_transfer(commands)
+    _add_report(commands)
     options = parser.parse_args(arguments)
     configure()
     return options.run(options)
@@ -48,24 +64,27 @@ def _add_energies(commands) -> None:
         "energies",
         help="energies of the configurations in a file, without any training on them",
         description="Sample every configuration with the parameters as they are (zero-shot for one that was\n"
-        "not trained on) and print configuration, N, r_s, phase, twist, E/N, error bar, variance/N and\n"
-        "acceptance.\n\n"
-        "  fnqs-evaluate energies runs/quickstart --configurations my.extxyz --frames 0:5",
+        "not trained on) and print configuration, N, r_s, phase, twist, E/N, error bar, variance/N,\n"
+        "acceptance, the difference to the first configuration and how far the number can be trusted. Each is\n"
+        "sampled until its error bar is as short as --error. A run that was killed goes on with the same command.\n\n"
+        "  fnqs-evaluate energies runs/quickstart --configurations my.extxyz --frames 0:5\n"
+        "  fnqs-evaluate energies runs/quickstart --configurations my.extxyz --twists 2x2x2",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="run folder, or a step in it")
     add_configuration_options(parser)
-    parser.add_argument("--walkers", type=positive_int, default=128, help="walkers of each configuration (default 128)")
+    parser.add_argument("--walkers", type=positive_int, default=64, help="walkers of each configuration (default 64)")
     parser.add_argument(
         "--error",
         type=positive_float,
         default=1e-3,
-        help="standard error of E/N, Ha per atom, at which sampling stops by itself (default 0.001)",
+        help="standard error of E/N, Ha per atom, at which sampling stops by itself (default 0.001); with --twists "
+        "that of the average",
     )
     parser.add_argument(
         "--measurements",
         type=positive_int,
-        default=512,
-        help="local energies of every walker after which it stops in any case (default 512, in groups of 16)",
+        default=1024,
+        help="local energies of every walker after which it stops in any case (default 1024, in groups of 16)",
     )
     parser.add_argument(
         "--equilibration",
@@ -73,12 +92,37 @@ def _add_energies(commands) -> None:
         default=200,
         help="all-electron moves before anything counts (default 200)",
     )
-    parser.add_argument("--seed", type=nonnegative_int, default=0, help="of walkers and moves (default 0)")
+    parser.add_argument(
+        "--between",
+        type=positive_int,
+        default=10,
+        help="all-electron moves between two local energies of a walker (default 10)",
+    )
+    parser.add_argument(
+        "--seed", type=nonnegative_int, default=0, help="of walkers, moves and random twists (default 0)"
+    )
+    parser.add_argument(
+        "--twists",
+        metavar="SET",
+        help="evaluate every configuration at each of these and average, instead of the twist it comes with: "
+        "4x4x4 (Monkhorst-Pack, theta and -theta once), random:32 (seeded), or fractions of the reciprocal lattice "
+        "vectors such as '0,0,0;0.25,0,0'; both spins carry the same twist",
+    )
+    parser.add_argument(
+        "--relative",
+        choices=("first", "lowest"),
+        default="first",
+        help="configuration from which energy differences are taken (default first)",
+    )
     parser.add_argument(
         "--output",
         metavar="FILE",
         type=Path,
-        help="JSON with the same numbers (default <run folder>/energies-<name of the file>.json)",
+        help="JSON with the same numbers (default <run folder>/energies-<name of the file>.json); a CSV and an extxyz "
+        "file are written beside it",
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="forget what an evaluation that was cut off left in its journal"
     )
     parser.set_defaults(run=_energies)
 
@@ -86,27 +130,48 @@ def _add_energies(commands) -> None:
 def _energies(options: argparse.Namespace) -> int:
     checkpoint = resolve_checkpoint(options.checkpoint)
     config = load_config(checkpoint.run_folder)
+    twists = parse_twists(options.twists, options.seed) if options.twists is not None else None
     records = read_selected(options.configurations, options.frames)
     params = load_params(checkpoint, config)
     settings = EvaluationSettings(
         walkers=options.walkers,
         equilibration_sweeps=options.equilibration,
+        sweeps_between=options.between,
         target_error=options.error,
         max_measurements=options.measurements,
         seed=options.seed,
     )
-    results = evaluate_records(
-        WaveFunction(config.model),
-        params,
-        records,
-        settings,
-        announce=lambda text: print(text, file=sys.stderr),
-    )
-    results = [dataclasses.replace(result, flags=result.flags + _worth(result, config)) for result in results]
-    print_table(results, title=f"{options.checkpoint}, step {checkpoint.step}: zero-shot energies")
+    tasks = records if twists is None else at_twists(records, twists)
+    each = settings if twists is None else settings_at_twists(settings, twists)
     output = options.output or checkpoint.run_folder / f"energies-{options.configurations.stem}.json"
-    write_json(output, results, _provenance(checkpoint, config, settings, str(options.configurations)))
-    print(f"written: {output}")
+    if output.suffix in (".csv", ".extxyz"):
+        raise InputError(f"--output {output}: name the JSON file; the CSV and extxyz files are written beside it")
+    journal_path = output.with_name(output.name + SUFFIX)
+    if options.restart:
+        journal_path.unlink(missing_ok=True)
+    with Journal(journal_path, fingerprint(checkpoint, each, records, twists)) as journal:
+        results = evaluate_with_journal(
+            WaveFunction(config.model), params, tasks, each, journal, lambda text: print(text, file=sys.stderr)
+        )
+        rows = results if twists is None else with_averages(results, twists)
+        dataset = known_dataset(config)
+        distribution = None if dataset is None else training_distribution(dataset, config.data.split)
+        rows = finish(rows, records, distribution, options.relative)
+        rows = [dataclasses.replace(row, flags=row.flags + _worth(row, config)) for row in rows]
+        print_table(rows, title=f"{options.checkpoint}, step {checkpoint.step}: zero-shot energies")
+        provenance = _provenance(checkpoint, config, settings, str(options.configurations))
+        if twists is not None:
+            provenance["twists"] = twists.description
+            print("both spins carry the same twist")
+        if len(averages(rows)) > 1:
+            provenance["relative_to"] = options.relative
+        if dataset is None:
+            print("the training set is not on this machine, so no distance from it is given")
+        write_json(output, rows, provenance)
+        write_csv(output.with_suffix(".csv"), rows)
+        write_extxyz(output.with_suffix(".extxyz"), records, averages(rows))
+        journal.remove()
+    print(f"written: {output}, .csv, .extxyz")
     return 0
 
 
@@ -125,8 +190,7 @@ def _worth(result: EnergyResult, config: RunConfig) -> list[str]:
     if result.label_energy_per_atom is not None and math.isfinite(result.energy_per_atom):
         excess = 1e3 * (result.energy_per_atom - result.label_energy_per_atom)
         flags.append(
-            f"{excess:+.1f} ± {1e3 * result.error_per_atom:.1f} mHa per atom from its label (mind the "
-            f"conventions: twist average and finite-size corrections of the label)"
+            f"{excess:+.1f} ± {1e3 * result.error_per_atom:.1f} mHa per atom from its label ({result.label_convention})"
         )
     return flags
 
@@ -205,6 +269,28 @@ def _transfer(options: argparse.Namespace) -> int:
         _provenance(checkpoint, config, settings, dataset.folder.name),
     )
     print(f"written: {folder}/results.json, transfer.png, training.png")
+    return 0
+
+
+def _add_report(commands) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="one HTML page about runs, its pictures as PNG, and a model card for each",
+        description="Put together what the run folders hold: training curves, zero-shot energies, transfer, costs,\n"
+        "failures, and the file that each number comes from. Nothing is computed anew; the page is one file\n"
+        "that loads nothing. Writes FOLDER/report.html and *.png, and model-card.md into every run.\n\n"
+        "  fnqs-evaluate report runs/quickstart",
+    )
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folders")
+    parser.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="folder of the report (default <first run folder>/report)"
+    )
+    parser.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    written = write_report(options.runs, options.output or options.runs[0] / "report")
+    print("written: " + ", ".join(str(path) for path in written))
     return 0
 
 

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fnqs.local_energy import local_energies
-from fnqs.sampling import metropolis
-from fnqs.system import make_system, stack_systems
+from fnqs.system import System, make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.record import Record
+from fnqs_eval.slots import MEASUREMENTS, group_size, make_equilibration, make_measure
 from fnqs_eval.statistics import Estimate, reblocked_error, v_score
 from fnqs_eval.table import EnergyResult
 from fnqs_train.chunks import choose_chunks
-from fnqs_train.config import SamplingConfig
-from fnqs_train.step import make_equilibration
-from fnqs_train.walkers import START_WIDTH
-
-MEASUREMENTS = 16
-"""Local energies taken of every walker between two looks at the error bar."""
 
 TOGETHER = 4096
-"""Electrons (walkers times N) sampled at once on a processor; more configurations go in turns."""
+"""Electrons (walkers times N) in the slots at once; more configurations wait for a free slot."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ def evaluate_records(
     steps: int | None = None,
     announce: Callable[[str], None] = lambda text: None,
 ) -> list[EnergyResult]:
-    """Evaluate every record; those of one N and one kind of twist are sampled together.
+    """Evaluate every record; arguments as those of `evaluate_in_turns`.
 
     Args:
         wavefunction: the model.
@@ -75,103 +69,191 @@ def evaluate_records(
     Returns:
         results in the order of the records.
     """
-    groups: dict[tuple[int, bool], list[int]] = {}
-    for place, record in enumerate(records):
-        twisted = bool(np.any(np.asarray(record.configuration.twist)))
-        groups.setdefault((record.number, twisted), []).append(place)
     results: dict[int, EnergyResult] = {}
-    for (number, twisted), places in groups.items():
-        sampler = _Sampler(wavefunction, settings, number)
-        width = max(1, min(len(places), TOGETHER // (settings.walkers * number)))
-        for start in range(0, len(places), width):
-            chosen = places[start : start + width]
-            padded = chosen + [chosen[-1]] * (width - len(chosen))  # one compiled shape for all turns
-            found = sampler.run(params, [records[i] for i in padded], twisted, steps)
-            results.update(zip(chosen, found[: len(chosen)], strict=True))
-            announce(f"{len(results)} of {len(records)} configurations evaluated")
+    for batch in evaluate_in_turns(wavefunction, params, dict(enumerate(records)), settings, steps=steps):
+        results.update(batch)
+        announce(f"{len(results)} of {len(records)} configurations evaluated")
     return [results[place] for place in range(len(records))]
 
 
+def evaluate_in_turns(
+    wavefunction: WaveFunction,
+    params: dict,
+    records: dict[int, Record],
+    settings: EvaluationSettings,
+    *,
+    steps: int | None = None,
+) -> Iterator[dict[int, EnergyResult]]:
+    """Yield results as they come; configurations of one N and one kind of twist (none, any) share the slots.
+
+    A configuration that is done leaves its slot to the next one that waits. Its result depends on the configuration
+    and the settings only, not on the others.
+
+    Args:
+        wavefunction: the model.
+        params: its parameters.
+        records: configurations by the number under which their results are yielded.
+        settings: how long to sample.
+        steps: optimisation steps spent on these configurations, for the table; 0 for zero-shot.
+    """
+    kinds: dict[tuple[int, bool], list[int]] = {}
+    for place, record in records.items():
+        kinds.setdefault((record.number, is_twisted(record)), []).append(place)
+    for (number, twisted), places in kinds.items():
+        sampler = _Sampler(wavefunction, params, settings, number, twisted, len(places))
+        for batch in sampler.run([(place, records[place]) for place in places]):
+            yield {place: active.result(settings, steps) for place, active in batch}
+
+
+def is_twisted(record: Record) -> bool:
+    """Whether the boundary condition is other than periodic, so that the wave function is complex."""
+    return bool(np.any(np.asarray(record.configuration.twist)))
+
+
+def configuration_seed(record: Record, seed: int) -> int:
+    """Seed of a configuration's walkers and moves, from its arrays, its name and the seed of the evaluation."""
+    configuration = record.configuration
+    parts = [np.asarray(part, np.float64).tobytes() for part in (configuration.cell, configuration.protons)]
+    twist = np.asarray(configuration.twist, np.float64).tobytes()
+    return zlib.crc32(b"".join([*parts, twist, record.identifier.encode(), str(seed).encode()]))
+
+
+@dataclass
+class _Active:
+    """A configuration in a slot, with what was measured so far."""
+
+    record: Record
+    energies: list[np.ndarray] = field(default_factory=list)
+    acceptance: list[float] = field(default_factory=list)
+    estimate: Estimate | None = None
+
+    def add(self, energies: np.ndarray, acceptance: float, settings: EvaluationSettings) -> bool:
+        """Take energies (MEASUREMENTS, n) in Ha; whether no more are needed."""
+        self.energies.append(energies)
+        self.acceptance.append(acceptance)
+        self.estimate = _estimate(np.real(_finite(np.concatenate(self.energies))) / self.record.number)
+        short = not self.estimate.error > settings.target_error
+        return (self.estimate.converged and short) or len(self.energies) * MEASUREMENTS >= settings.max_measurements
+
+    def result(self, settings: EvaluationSettings, steps: int | None) -> EnergyResult:
+        """Summarise what was measured."""
+        assert self.estimate is not None
+        record, estimate = self.record, self.estimate
+        number, joined = record.number, np.concatenate(self.energies)
+        energies = _finite(joined)
+        variance = float(np.var(energies)) if energies.size else math.nan
+        acceptance = float(np.mean(self.acceptance))
+        return EnergyResult(
+            identifier=record.identifier,
+            number=number,
+            density_parameter=record.density_parameter,
+            phase=record.phase,
+            twist=_triple(record),
+            energy_per_atom=estimate.mean,
+            error_per_atom=estimate.error,
+            variance_per_atom=variance / number,
+            acceptance=acceptance,
+            v_score=v_score(estimate.mean * number, variance, number),
+            label_energy_per_atom=record.energy_per_atom,
+            effective_samples=estimate.effective_samples,
+            flags=_flags(joined, estimate, settings, acceptance),
+            steps=steps,
+        )
+
+
 class _Sampler:
-    """Compiled sampling for one N."""
+    """Slots for the configurations of one N and one kind of twist."""
 
-    def __init__(self, wavefunction: WaveFunction, settings: EvaluationSettings, number: int):
-        self.wavefunction, self.settings = wavefunction, settings
-        sampling = SamplingConfig(
-            walkers_per_configuration=settings.walkers,
-            equilibration_sweeps=settings.equilibration_sweeps,
-            target_acceptance=settings.target_acceptance,
+    def __init__(
+        self,
+        wavefunction: WaveFunction,
+        params: dict,
+        settings: EvaluationSettings,
+        number: int,
+        twisted: bool,
+        waiting: int,
+    ):
+        self.params, self.settings, self.twisted = params, settings, twisted
+        self.model = wavefunction.config
+        slots = max(1, min(waiting, TOGETHER // (settings.walkers * number)))
+        self.group = group_size(slots, settings.walkers, number)
+        self.slots = -(-slots // self.group) * self.group
+        self.equilibrate = make_equilibration(
+            wavefunction,
+            settings.walkers,
+            settings.equilibration_sweeps,
+            settings.target_acceptance,
+            self.group,
         )
-        self.equilibrate = make_equilibration(wavefunction, sampling)
-        self.measure = _make_measure(
-            wavefunction, settings.sweeps_between, choose_chunks(number, wavefunction.config).energy
-        )
+        chunk = choose_chunks(number, wavefunction.config).energy
+        self.measure = make_measure(wavefunction, settings.sweeps_between, chunk, self.group)
 
-    def run(self, params: dict, records: Sequence[Record], twisted: bool, steps: int | None) -> list[EnergyResult]:
-        """Sample K records of one N until every error bar is short enough."""
-        settings = self.settings
-        model = self.wavefunction.config
-        systems = stack_systems([make_system(r.configuration, model, force_complex=twisted) for r in records])
-        count, number = len(records), records[0].number
-        key = jax.random.key(settings.seed)
-        walkers = jnp.zeros((count, settings.walkers, number, 3), jnp.float32)
-        widths = jnp.full((count,), START_WIDTH, jnp.float32)
-        fresh = jnp.ones((count,), bool)
-        walkers, widths, _ = self.equilibrate(params, systems, walkers, widths, fresh, jax.random.fold_in(key, 0))
-        series: list[np.ndarray] = []
-        accepted: list[np.ndarray] = []
-        for part in range(1, math.ceil(settings.max_measurements / MEASUREMENTS) + 1):
-            walkers, energies, acceptance = self.measure(
-                params, systems, walkers, widths, jax.random.fold_in(key, part)
+    def run(self, tasks: Sequence[tuple[int, Record]]) -> Iterator[list[tuple[int, _Active]]]:
+        """Yield the finished ones after every part in which there were some."""
+        turns = [list(tasks[start : start + self.slots]) for start in range(0, len(tasks), self.slots)]
+        with ThreadPoolExecutor(1) as executor:  # integrals of the next turn, while this one is sampled
+            coming: deque[tuple[list[tuple[int, Record]], Future[System] | None]] = deque(
+                (turn, None) for turn in turns
             )
-            series.append(np.asarray(energies))
-            accepted.append(np.asarray(acceptance))
-            joined = np.concatenate(series)  # (T, K, n)
-            estimates = [_estimate(np.real(_finite(joined[:, k])) / number) for k in range(count)]
-            if all(e.converged and not e.error > settings.target_error for e in estimates):
-                break
-        results = []
-        for k, (record, estimate) in enumerate(zip(records, estimates, strict=True)):
-            energies = _finite(joined[:, k])
-            variance = float(np.var(energies)) if energies.size else math.nan
-            acceptance = float(np.mean([a[k] for a in accepted]))
-            results.append(
-                EnergyResult(
-                    identifier=record.identifier,
-                    number=number,
-                    density_parameter=record.density_parameter,
-                    phase=record.phase,
-                    twist=_triple(record),
-                    energy_per_atom=estimate.mean,
-                    error_per_atom=estimate.error,
-                    variance_per_atom=variance / number,
-                    acceptance=acceptance,
-                    v_score=v_score(estimate.mean * number, variance, number),
-                    label_energy_per_atom=None if record.energy is None else record.energy / number,
-                    flags=_flags(joined[:, k], estimate, settings, acceptance),
-                    steps=steps,
-                )
-            )
-        return results
+            ready: deque[tuple[int, Record, tuple]] = deque()
+            state: tuple | None = None
+            active: list[tuple[int, _Active]] = []
+            while coming or ready or active:
+                while len(active) < self.slots and (ready or coming):
+                    if not ready:
+                        turn, prepared = coming.popleft()
+                        systems = prepared.result() if prepared else self._prepare(turn)
+                        if coming:
+                            coming[0] = (coming[0][0], executor.submit(self._prepare, coming[0][0]))
+                        ready.extend(self._equilibrated(turn, systems))
+                    place, record, own = ready.popleft()
+                    if state is None:
+                        state = _empty(own, self.slots)
+                    _put(state, len(active), own)
+                    active.append((place, _Active(record)))
+                assert state is not None
+                finished = self._part(state, [item for _, item in active])
+                if any(finished):
+                    yield [item for item, done in zip(active, finished, strict=True) if done]
+                    kept = [slot for slot, done in enumerate(finished) if not done]
+                    for slot, old in enumerate(kept):
+                        _put(state, slot, jax.tree.map(lambda leaf, old=old: leaf[old], state))
+                    active = [active[slot] for slot in kept]
+
+    def _prepare(self, turn: Sequence[tuple[int, Record]]) -> System:
+        systems = [make_system(record.configuration, self.model, force_complex=self.twisted) for _, record in turn]
+        return stack_systems(systems + [systems[-1]] * (self.slots - len(turn)))
+
+    def _equilibrated(self, turn, systems: System) -> Iterator[tuple[int, Record, tuple]]:
+        """Walkers and all else that a slot holds, for every configuration of a turn."""
+        seeds = [configuration_seed(record, self.settings.seed) for _, record in turn]
+        seeds = np.array(seeds + [0] * (self.slots - len(turn)), np.uint32)
+        found = self.equilibrate(self.params, systems, seeds, self._groups(len(turn)))
+        contexts, walkers, widths = jax.tree.map(np.asarray, found)
+        state = (contexts, systems, walkers, widths, seeds, np.ones(self.slots, np.uint32))
+        for slot, (place, record) in enumerate(turn):
+            yield place, record, jax.tree.map(lambda leaf, slot=slot: leaf[slot], state)
+
+    def _part(self, state: tuple, active: Sequence[_Active]) -> list[bool]:
+        """Measure all that is active, and say of each whether it is done."""
+        _, _, walkers, _, _, parts = state
+        moved, energies, acceptance = self.measure(self.params, *state, self._groups(len(active)))
+        walkers[...], energies, acceptance = np.asarray(moved), np.asarray(energies), np.asarray(acceptance)
+        parts += np.uint32(1)
+        return [item.add(energies[:, k], float(acceptance[k]), self.settings) for k, item in enumerate(active)]
+
+    def _groups(self, count: int) -> np.int32:
+        return np.int32(-(-count // self.group))
 
 
-@cache
-def _make_measure(wavefunction: WaveFunction, sweeps: int, chunk: int) -> Callable:
-    """Compile measure(params, systems, walkers, widths, key), see `_measure`."""
-    return jax.jit(partial(_measure, wavefunction, sweeps, chunk))
+def _empty(own: tuple, slots: int) -> tuple:
+    """Make room for so many slots like the one given."""
+    return jax.tree.map(lambda leaf: np.zeros((slots, *leaf.shape), leaf.dtype), own)
 
 
-def _measure(wavefunction: WaveFunction, sweeps: int, chunk: int, params, systems, walkers, widths, key):
-    """Take MEASUREMENTS local energies: walkers, energies (MEASUREMENTS, K, n) in Ha, acceptance (K,)."""
-    contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
-
-    def one(walkers, key):
-        walkers, acceptance = metropolis(wavefunction, params, contexts, walkers, widths, key, sweeps)
-        energies = local_energies(wavefunction, params, contexts, systems, walkers, chunk)
-        return walkers, (energies, acceptance)
-
-    walkers, (energies, acceptance) = jax.lax.scan(one, walkers, jax.random.split(key, MEASUREMENTS))
-    return walkers, energies, jnp.mean(acceptance, axis=0)
+def _put(state: tuple, slot: int, own: tuple) -> None:
+    for leaf, values in zip(jax.tree.leaves(state), jax.tree.leaves(own), strict=True):
+        leaf[slot] = values
 
 
 def _finite(energies: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *,
         axis.set_xlabel("step")
     if title:
         figure.suptitle(title, x=0.01, ha="left")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_transfer(
@@ -118,7 +118,7 @@ def plot_transfer(
     axis.legend(frameon=False)
     if title:
         axis.set_title(title, loc="left", fontsize="medium")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def running_mean(values: np.ndarray) -> tuple[np.ndarray, int]:
@@ -153,7 +153,8 @@ def _tidy(axis: Axes) -> None:
     axis.ticklabel_format(axis="x", style="plain")
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a figure as PNG, whole or not at all."""
     FigureCanvasAgg(figure)
     with replaced_when_whole(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")

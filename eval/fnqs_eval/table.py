@@ -30,7 +30,7 @@ class EnergyResult:
         number: protons N.
         density_parameter: r_s, bohr.
         phase: name of its phase.
-        twist: fractions of the reciprocal lattice vectors.
+        twist: fractions of the reciprocal lattice vectors, of both spins; None for the average over a set of them.
         energy_per_atom: Ha.
         error_per_atom: standard error, Ha.
         variance_per_atom: variance of the local energy of the cell over N, Ha^2.
@@ -38,6 +38,12 @@ class EnergyResult:
         v_score: N Var / E^2 of the cell.
         pressure: GPa, if estimated.
         label_energy_per_atom: energy that came with the configuration, Ha.
+        label_convention: how that energy was computed, as far as its file says.
+        effective_samples: independent local energies that would give the same error.
+        distance: from the training set, 1 being usual inside it; None where that set is not at hand.
+        reliability: "good", "fair" or "poor", judged from the last three and the variance.
+        relative_energy, relative_error: E/N minus that of the reference configuration, Ha.
+        weight: of this twist in the average; None for a single twist.
         flags: what makes the number less trustworthy, in plain words.
         steps: optimisation steps spent on this configuration; 0 for zero-shot, None if it does not apply.
     """
@@ -46,7 +52,7 @@ class EnergyResult:
     number: int
     density_parameter: float
     phase: str
-    twist: tuple[float, float, float]
+    twist: tuple[float, float, float] | None
     energy_per_atom: float
     error_per_atom: float
     variance_per_atom: float
@@ -54,6 +60,13 @@ class EnergyResult:
     v_score: float
     pressure: float | None = None
     label_energy_per_atom: float | None = None
+    label_convention: str = ""
+    effective_samples: float | None = None
+    distance: float | None = None
+    reliability: str | None = None
+    relative_energy: float | None = None
+    relative_error: float | None = None
+    weight: float | None = None
     flags: list[str] = field(default_factory=list)
     steps: int | None = None
 
@@ -77,6 +90,8 @@ def print_table(results: Sequence[EnergyResult], *, title: str = "", stream: Tex
         ("var/N\n(Ha²)", lambda r: f"{r.variance_per_atom:.2e}", True),
         ("accep-\ntance", lambda r: f"{r.acceptance:.2f}", True),
         ("V-score", lambda r: f"{r.v_score:.1e}", True),
+        ("E/N - first\n(mHa)", lambda r: _relative(r), True),
+        ("relia-\nbility", lambda r: r.reliability, False),
         ("P\n(GPa)", lambda r: None if r.pressure is None else f"{r.pressure:.0f}", True),
         ("label E/N\n(Ha)", lambda r: _optional(r.label_energy_per_atom, "{:.5f}"), True),
     ]
@@ -116,6 +131,8 @@ def write_json(
             "error_per_atom": "Ha",
             "variance_per_atom": "Ha^2",
             "label_energy_per_atom": "Ha",
+            "relative_energy": "Ha",
+            "relative_error": "Ha",
             "pressure": "GPa",
             "twist": "fractions of the reciprocal lattice vectors",
         },
@@ -125,11 +142,19 @@ def write_json(
     write_text_whole(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
-def format_twist(twist: Sequence[float]) -> str:
-    """Write a twist as the point's name or its three fractions."""
+def format_twist(twist: Sequence[float] | None) -> str:
+    """Write a twist as the point's name or its three fractions, and None as "average"."""
+    if twist is None:
+        return "average"
     if not any(twist):
         return "Γ"
     return "(" + " ".join(f"{fraction:.3g}" for fraction in twist) + ")"
+
+
+def _relative(result: EnergyResult) -> str | None:
+    if result.relative_energy is None or result.relative_error is None:
+        return None
+    return with_error(1e3 * result.relative_energy, 1e3 * result.relative_error) if result.relative_error else "0"
 
 
 def _optional(value: float | None, form: str) -> str | None:

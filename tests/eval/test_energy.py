@@ -8,7 +8,8 @@ import pytest
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval import energy as module
-from fnqs_eval.energy import MEASUREMENTS, EvaluationSettings, evaluate_records
+from fnqs_eval.energy import EvaluationSettings, evaluate_records
+from fnqs_eval.slots import MEASUREMENTS
 from fnqs_eval.table import write_json
 
 SETTINGS = EvaluationSettings(walkers=64, equilibration_sweeps=50, target_error=1e-6, max_measurements=2 * MEASUREMENTS)
@@ -36,7 +37,7 @@ def spoil(monkeypatch):
     calls = []
 
     def install(change=lambda energies: None):
-        original = module._make_measure
+        original = module.make_measure
 
         def make(*settings):
             measure = original(*settings)
@@ -50,7 +51,7 @@ def spoil(monkeypatch):
 
             return measured
 
-        monkeypatch.setattr(module, "_make_measure", make)
+        monkeypatch.setattr(module, "make_measure", make)
         return calls
 
     return install

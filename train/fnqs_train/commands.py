@@ -29,8 +29,9 @@ from fnqs_train.config import (
     load_config,
     recipe_path,
 )
+from fnqs_train.convergence import WINDOW, has_converged
 from fnqs_train.loop import train
-from fnqs_train.record import METRICS_NAME
+from fnqs_train.record import METRICS_NAME, read_metrics
 
 RUNS = Path("runs")
 """Folder, in the current one, of runs whose place is not given."""
@@ -113,7 +114,16 @@ def _finetune(arguments: list[str] | None) -> int:
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="run folder, or a step in it")
     add_configuration_options(parser)
-    parser.add_argument("--steps", type=positive_int, default=100, help="optimisation steps (default 100)")
+    parser.add_argument(
+        "--steps", type=positive_int, default=100, help="optimisation steps, at most those with --until (default 100)"
+    )
+    parser.add_argument(
+        "--until",
+        metavar="GAIN",
+        type=positive_float,
+        help=f"stop by itself when the mean energy of {WINDOW} steps lies less than this below that of the {WINDOW} "
+        "before, Ha per atom, both known to that accuracy (default: do all steps)",
+    )
     parser.add_argument("--walkers", type=positive_int, default=128, help="walkers of each configuration (default 128)")
     parser.add_argument(
         "--together",
@@ -150,10 +160,26 @@ def _finetune(arguments: list[str] | None) -> int:
     )
     origin = f"{checkpoint.run_folder.name} step {checkpoint.step}"
     print(f"{len(records)} configurations, {config.steps} steps from {origin}")
-    train(config, run_folder, dataset, params=params, parent=origin)
+    if options.until is None:
+        train(config, run_folder, dataset, params=params, parent=origin)
+    else:
+        _train_until(options.until, config, run_folder, dataset, params, origin)
     print(f"done: {run_folder}")
     print(f"next: fnqs-evaluate energies {run_folder} --configurations {options.configurations}")
     return 0
+
+
+def _train_until(gain: float, config: RunConfig, run_folder: Path, dataset: Dataset, params: dict, parent: str) -> None:
+    """Train window by window until the energy has converged or the steps of the config are done."""
+    done = 0
+    while done < config.steps:
+        part = dataclasses.replace(config, steps=min(config.steps, done + WINDOW))
+        train(part, run_folder, dataset, resume=done > 0, params=params, parent=parent)
+        done = part.steps
+        if has_converged(read_metrics(run_folder), gain):
+            print(f"converged to {gain * 1e3:g} mHa per atom after {done} steps")
+            return
+    print(f"not converged to {gain * 1e3:g} mHa per atom within {done} steps; go on from here or allow more --steps")
 
 
 def finetune_config(

@@ -1,0 +1,93 @@
+"""Time zero-shot energies of many configurations, and say what the time goes to.
+
+    python tests/benchmarks/evaluate_many.py runs/quickstart --configurations SET --frames 0:50 --error 0.001
+
+Prints the parts of the cost for one configuration, then the whole evaluation with its number of measurements.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fnqs.precision import configure
+from fnqs.system import make_system
+from fnqs.wavefunction import WaveFunction
+from fnqs_eval.energy import EvaluationSettings, _Active, _Sampler, evaluate_in_turns
+from fnqs_eval.slots import MEASUREMENTS
+from fnqs_train.checkpoint import resolve_checkpoint
+from fnqs_train.commands import load_params, read_selected
+from fnqs_train.config import load_config
+
+
+def seconds(function, repeats=3):
+    """Median seconds of a call, after one that compiles."""
+    first = time.perf_counter()
+    function()
+    first = time.perf_counter() - first
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times)), first
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--configurations", type=Path, required=True)
+    parser.add_argument("--frames", default=None)
+    parser.add_argument("--error", type=float, default=1e-3)
+    parser.add_argument("--walkers", type=int, default=64)
+    parser.add_argument("--equilibration", type=int, default=200)
+    parser.add_argument("--between", type=int, default=10)
+    parser.add_argument("--parts-only", action="store_true", help="the parts of the cost, without the whole")
+    options = parser.parse_args()
+    configure()
+    checkpoint = resolve_checkpoint(options.checkpoint)
+    config = load_config(checkpoint.run_folder)
+    params, wavefunction = load_params(checkpoint, config), WaveFunction(config.model)
+    records = read_selected(options.configurations, options.frames)
+    settings = EvaluationSettings(
+        walkers=options.walkers,
+        equilibration_sweeps=options.equilibration,
+        sweeps_between=options.between,
+        target_error=options.error,
+        max_measurements=4096,
+    )
+    number = records[0].number
+    sampler = _Sampler(wavefunction, params, settings, number, False, len(records))
+    turn = list(enumerate([record for record in records if record.number == number][: sampler.slots]))
+    one, _ = seconds(lambda: [make_system(record.configuration, config.model) for _, record in turn])
+    systems = sampler._prepare(turn)
+    ready, compile_ready = seconds(lambda: list(sampler._equilibrated(turn, systems)))
+    states = [own for _, _, own in sampler._equilibrated(turn, systems)]
+    state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+    parts, compile_parts = seconds(lambda: sampler._part(state, [_Active(record) for _, record in turn]))
+    each = len(turn)
+    print(f"N = {number}, {options.walkers} walkers, {sampler.slots} slots in groups of {sampler.group}")
+    print(f"first calls, compilation included: {compile_ready:.1f} and {compile_parts:.1f} s")
+    print(f"integrals of a configuration        {1e3 * one / each:8.1f} ms (while others are sampled)")
+    print(f"{options.equilibration} sweeps of equilibration        {1e3 * ready / each:8.1f} ms")
+    print(f"{MEASUREMENTS} measurements                     {1e3 * parts / each:8.1f} ms")
+    if options.parts_only:
+        return
+    began = time.perf_counter()
+    results = {}
+    for batch in evaluate_in_turns(wavefunction, params, dict(enumerate(records)), settings):
+        results.update(batch)
+        print(f"{len(results)} of {len(records)} after {time.perf_counter() - began:.0f} s", flush=True)
+    whole = time.perf_counter() - began
+    errors = np.array([result.error_per_atom for result in results.values()])
+    variances = np.array([result.variance_per_atom for result in results.values()])
+    print(f"{len(results)} configurations to {1e3 * options.error:g} mHa per atom: {whole:.1f} s")
+    print(f"{whole / len(results):.2f} s each; {np.sum(errors > options.error)} stopped before")
+    print(f"median variance/N {np.median(variances):.3f} Ha^2, median error {1e3 * np.median(errors):.2f} mHa per atom")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Measure how well the signs of doubt rank the true errors of zero-shot energies (Spearman).
+
+    python tests/benchmarks/reliability.py runs/a/energies-x.json --against runs/finetuned/energies-x.json
+    python tests/benchmarks/reliability.py runs/a/energies-x.json
+
+The true error of a configuration is its energy minus that of the same configuration in the other file (a model
+fine-tuned on it, say), or minus its label where no other file is given. Shuffled errors give 0 +- 1 / sqrt(M - 1).
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from fnqs_eval.journal import result_from_json
+from fnqs_eval.reliability import rank_correlations
+from fnqs_eval.zero_shot import averages
+
+
+def read(path: Path):
+    """Results of a file, one a configuration."""
+    return averages([result_from_json(row) for row in json.loads(path.read_text())["results"]])
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("energies", type=Path)
+    parser.add_argument("--against", type=Path)
+    options = parser.parse_args()
+    results = read(options.energies)
+    known = {row.identifier: row.label_energy_per_atom for row in results}
+    if options.against:
+        known = {row.identifier: row.energy_per_atom for row in read(options.against)}
+    chosen = [row for row in results if known.get(row.identifier) is not None and np.isfinite(row.energy_per_atom)]
+    errors = np.array([row.energy_per_atom - known[row.identifier] for row in chosen])
+    if len(chosen) < 3:
+        raise SystemExit("three or more configurations with a known energy are needed")
+    print(
+        f"{len(chosen)} configurations, true errors {1e3 * errors.min():.1f} to {1e3 * errors.max():.1f} mHa per atom"
+    )
+    for name, value in rank_correlations(chosen, errors.tolist()).items():
+        print(f"{name:20s} Spearman {value:+.2f} ± {1 / np.sqrt(len(chosen) - 1):.2f}")
+
+
+if __name__ == "__main__":
+    main()
