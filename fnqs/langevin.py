@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from fnqs.walker_axis import WHOLE, WalkerAxis
 from fnqs.wavefunction import Context, WaveFunction
 
 
@@ -20,6 +21,7 @@ def langevin(
     widths: jax.Array,
     key: jax.Array,
     sweeps: int,
+    axis: WalkerAxis = WHOLE,
 ) -> tuple[jax.Array, jax.Array]:
     """Move all electrons of every walker `sweeps` times; arguments and results as `sampling.metropolis`.
 
@@ -45,12 +47,12 @@ def langevin(
     def sweep(state, key):
         positions, log, slope = state
         move_key, accept_key = jax.random.split(key)
-        noise = jax.random.normal(move_key, positions.shape, positions.dtype)
+        noise = axis.normal(move_key, positions.shape, positions.dtype, 1)
         move = drift(slope) + jnp.sqrt(variance) * noise
         trial = positions + move
         trial_log, trial_slope = log_and_slope(trial)
         ratio = 2 * (trial_log - log) + log_proposal(-move, trial_slope) - log_proposal(move, slope)
-        uniform = jax.random.uniform(accept_key, log.shape, log.dtype, minval=jnp.finfo(log.dtype).tiny)
+        uniform = axis.uniform(accept_key, log.shape, log.dtype, 1)
         accept = jnp.log(uniform) < ratio
         chosen = accept[..., None, None]
         positions = jnp.where(chosen, trial, positions)
@@ -58,4 +60,4 @@ def langevin(
         return (positions, jnp.where(accept, trial_log, log), slope), jnp.mean(accept.astype(log.dtype), axis=1)
 
     (walkers, _, _), accepted = jax.lax.scan(sweep, (walkers, *log_and_slope(walkers)), jax.random.split(key, sweeps))
-    return walkers, jnp.mean(accepted, axis=0)
+    return walkers, axis.mean(jnp.mean(accepted, axis=0))

@@ -21,6 +21,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from fnqs.errors import InputError
+from fnqs.jacobian import Jacobian, StoredJacobian
 
 FALLBACK_FACTOR = 100.0
 """How much larger the damping is in the second attempt, after a failed factorisation."""
@@ -51,10 +52,10 @@ def spring(
 ) -> optax.GradientTransformationExtraArgs:
     """Natural gradient with momentum; momentum 0 is plain minSR.
 
-    The transformation's `update` takes two more arguments: `jacobian` (R, P), centred and scaled derivatives
-    of log psi by the parameters in the order of `ravel_pytree`, and `residual` (R,), the local energies
-    likewise (`centre_per_configuration`); a complex psi gives real and imaginary parts as separate rows. The
-    incoming updates give the tree structure only. The Gram matrix is formed in the precision of the Jacobian
+    The transformation's `update` takes two more arguments: `jacobian`, centred and scaled derivatives of log psi by
+    the parameters in the order of `ravel_pytree`, as an array (R, P) or a `Jacobian`, and `residual` (R,), the local
+    energies likewise (`centre_per_configuration`); a complex psi gives real and imaginary parts as separate rows.
+    The incoming updates give the tree structure only. The Gram matrix is formed in the precision of the Jacobian
     and factorised in float64; if that fails, again with FALLBACK_FACTOR times the damping and at least the
     rounding error of the matrix. Non-finite input gives non-finite updates: the caller decides whether to
     skip the step.
@@ -88,18 +89,19 @@ def spring(
         state: SpringState,
         params: optax.Params | None = None,
         *,
-        jacobian: jax.Array,
+        jacobian: jax.Array | Jacobian,
         residual: jax.Array,
         **_,
     ) -> tuple[optax.Updates, SpringState]:
         del params
         _, unravel = ravel_pytree(updates)
+        jacobian = StoredJacobian(jacobian) if isinstance(jacobian, jax.Array) else jacobian
         carried = (momentum * state.delta).astype(jacobian.dtype)
         target = residual.astype(jnp.float64)
         if momentum:
-            target = target - (jacobian @ carried).astype(jnp.float64)
-        solution, condition, fallback = _solve_gram(jacobian @ jacobian.T, target, damping)
-        delta = (solution.astype(jacobian.dtype) @ jacobian + carried).astype(state.delta.dtype)
+            target = target - jacobian.times(carried).astype(jnp.float64)
+        solution, condition, fallback = _solve_gram(jacobian.gram(), target, damping)
+        delta = (jacobian.transposed_times(solution.astype(jacobian.dtype)) + carried).astype(state.delta.dtype)
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
         scale = jnp.asarray(rate, delta.dtype)
         if max_norm is not None:
@@ -144,6 +146,11 @@ def centre_per_configuration(values: jax.Array) -> jax.Array:
     number = values.shape[0] * values.shape[1]
     centred = values - jnp.mean(values, axis=1, keepdims=True)
     return (centred * number**-0.5).reshape(number, *values.shape[2:])
+
+
+def stack_parts(rows: jax.Array) -> jax.Array:
+    """Turn the parts (real; or real and imaginary) of rows (R, parts, ...) into (parts R, ...), real ones first."""
+    return jnp.moveaxis(rows, 1, 0).reshape(-1, *rows.shape[2:])
 
 
 def clip_local_energies(energies: jax.Array, width: float = 5.0) -> jax.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from fnqs.walker_axis import WHOLE, WalkerAxis
 from fnqs.wavefunction import Context, WaveFunction
 
 NARROWEST, WIDEST = 0.01, 2.0
@@ -19,6 +20,7 @@ def metropolis(
     widths: jax.Array,
     key: jax.Array,
     sweeps: int,
+    axis: WalkerAxis = WHOLE,
 ) -> tuple[jax.Array, jax.Array]:
     """Move all electrons of every walker `sweeps` times.
 
@@ -26,10 +28,11 @@ def metropolis(
         wavefunction: the model.
         params: its parameters.
         contexts: of K configurations, stacked.
-        walkers: (K, n, N, 3) bohr.
+        walkers: (K, n, N, 3) bohr, or this device's share of them.
         widths: (K,) standard deviation of a move, bohr.
         key: random key.
         sweeps: number of moves of all electrons together.
+        axis: over which the walkers are cut.
 
     Returns:
         walkers (K, n, N, 3) and the accepted fraction (K,).
@@ -42,16 +45,16 @@ def metropolis(
     def sweep(state, key):
         positions, log = state
         move_key, accept_key = jax.random.split(key)
-        move = jax.random.normal(move_key, positions.shape, positions.dtype)
+        move = axis.normal(move_key, positions.shape, positions.dtype, 1)
         trial = positions + move * widths.astype(positions.dtype)[:, None, None, None]
         trial_log = log_abs(trial)
-        uniform = jax.random.uniform(accept_key, log.shape, log.dtype, minval=jnp.finfo(log.dtype).tiny)
+        uniform = axis.uniform(accept_key, log.shape, log.dtype, 1)
         accept = jnp.log(uniform) < 2 * (trial_log - log)
         positions = jnp.where(accept[..., None, None], trial, positions)
         return (positions, jnp.where(accept, trial_log, log)), jnp.mean(accept.astype(log.dtype), axis=1)
 
     (walkers, _), accepted = jax.lax.scan(sweep, (walkers, log_abs(walkers)), jax.random.split(key, sweeps))
-    return walkers, jnp.mean(accepted, axis=0)
+    return walkers, axis.mean(jnp.mean(accepted, axis=0))
 
 
 def adapt_widths(widths: jax.Array, acceptance: jax.Array, target: float) -> jax.Array:

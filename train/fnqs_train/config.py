@@ -290,6 +290,8 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "checkpoint.every_nth_kept": _at_least(1),
     "memory.energy_walkers": _at_least(0),
     "memory.gradient_walkers": _at_least(0),
+    "memory.jacobian_groups": _at_least(0),
+    "memory.jacobian_bytes": _at_least(0),
     "log.every_steps": _at_least(1),
     "transfer.walkers": _at_least(2),
     "transfer.equilibration_sweeps": _at_least(0),

@@ -24,6 +24,7 @@ from fnqs_train.config import RunConfig, save_config
 from fnqs_train.preparation import PreparedBatches
 from fnqs_train.progress import TrainingProgress
 from fnqs_train.record import MetricsRecord
+from fnqs_train.sharding import fetch_walkers, make_mesh, place_walkers
 from fnqs_train.step import Learned, StepReport, make_equilibration, make_optimizer, make_step
 from fnqs_train.walkers import Population
 
@@ -72,11 +73,12 @@ def train(
         ),
     )
 
-    # ---- Model, optimiser and walkers
+    # ---- Devices, model, optimiser and walkers
+    mesh = make_mesh(sampling.walkers_per_configuration)
     wavefunction = WaveFunction(config.model)
     optimizer = make_optimizer(config.optimizer)
     population = Population(dataset.numbers, indices, sampling.walkers_per_configuration)
-    equilibrate = make_equilibration(wavefunction, sampling)
+    equilibrate = make_equilibration(wavefunction, sampling, mesh)
     # Every random number is a function of (seed, step).
     root = jax.random.key(config.seed)
 
@@ -139,6 +141,7 @@ def train(
                 waited = time.monotonic() - began_step
                 key, equilibration_key = jax.random.split(jax.random.fold_in(root, step))
                 walkers, widths, fresh = population.take(batch.number, batch.indices)
+                walkers = place_walkers(mesh, walkers)
 
                 # ---- New configurations equilibrate before they count, off the gradient path
                 if fresh.any():
@@ -153,13 +156,14 @@ def train(
                         sampling,
                         config.optimizer.clip_width,
                         choose_chunks(batch.number, config.model, config.memory),
+                        mesh,
                     )
                 learned, walkers, widths, report = steps[kind](learned, systems, walkers, widths, key)  # type: ignore[operator]
                 report = jax.device_get(report)
                 population.put(
                     batch.number,
                     batch.indices,
-                    np.asarray(walkers),
+                    fetch_walkers(walkers),
                     np.asarray(widths),
                     report.acceptance,
                 )

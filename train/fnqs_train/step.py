@@ -11,16 +11,21 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
 
+from fnqs.grouped_jacobian import GroupedJacobian
+from fnqs.jacobian import Jacobian, StoredJacobian
 from fnqs.langevin import langevin
 from fnqs.local_energy import local_energies
 from fnqs.log_derivatives import log_derivatives
-from fnqs.natural_gradient import centre_per_configuration, clip_local_energies, spring
+from fnqs.natural_gradient import centre_per_configuration, clip_local_energies, spring, stack_parts
 from fnqs.sampling import adapt_widths, initial_walkers, metropolis
 from fnqs.system import System
+from fnqs.walker_axis import WalkerAxis
 from fnqs.wavefunction import WaveFunction
 from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
+from fnqs_train.sharding import compile_for, walker_axis
 
 MOVES = {"metropolis": metropolis, "langevin": langevin}
 """Ways to move the walkers, by their names in a config."""
@@ -79,23 +84,23 @@ def make_optimizer(settings: OptimizerConfig) -> optax.GradientTransformationExt
 
 
 @cache
-def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig) -> Callable:
+def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mesh: Mesh | None = None) -> Callable:
     """Compile equilibrate(params, systems, walkers, widths, fresh, key) -> walkers, widths, acceptance."""
-    move = MOVES[sampling.move]
+    move, axis = MOVES[sampling.move], walker_axis(mesh)
 
-    @jax.jit
+    @partial(compile_for, mesh, walkers_in=2, walkers_out=0, arguments=6, results=3)
     def equilibrate(params, systems: System, walkers, widths, fresh, key):
         rounds = max(1, sampling.equilibration_sweeps // ROUND)
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
         start_key, move_key = jax.random.split(key)
-        configurations, number = walkers.shape[:2]
+        configurations, number = walkers.shape[0], walkers.shape[1] * axis.size
         draw = partial(initial_walkers, number=number)
-        start = jax.vmap(draw)(contexts.protons, jax.random.split(start_key, configurations))
+        start = axis.share(jax.vmap(draw)(contexts.protons, jax.random.split(start_key, configurations)), 1)
         walkers = jnp.where(fresh[:, None, None, None], start.astype(walkers.dtype), walkers)
 
         def one_round(state, key):
             walkers, widths = state
-            walkers, acceptance = move(wavefunction, params, contexts, walkers, widths, key, ROUND)
+            walkers, acceptance = move(wavefunction, params, contexts, walkers, widths, key, ROUND, axis)
             return (walkers, adapt_widths(widths, acceptance, sampling.target_acceptance)), acceptance
 
         (walkers, widths), acceptance = jax.lax.scan(one_round, (walkers, widths), jax.random.split(move_key, rounds))
@@ -111,33 +116,34 @@ def make_step(
     sampling: SamplingConfig,
     clip_width: float,
     chunks: Chunks,
+    mesh: Mesh | None = None,
 ) -> Callable:
     """Compile step(learned, systems, walkers, widths, key) -> learned, walkers, widths, report.
 
-    Shapes: systems stacked over K configurations of one N, walkers (K, n, N, 3), widths (K,).
+    Shapes: systems stacked over K configurations of one N, walkers (K, n, N, 3), widths (K,). With a mesh,
+    the walkers of every configuration are cut over its devices and everything else is the same on all of them.
     """
-    move = MOVES[sampling.move]
+    move, axis = MOVES[sampling.move], walker_axis(mesh)
 
-    @partial(jax.jit, donate_argnums=(0,))
+    @partial(compile_for, mesh, walkers_in=2, walkers_out=1, arguments=5, results=4, donate=(0,))
     def step(learned: Learned, systems: System, walkers, widths, key):
         params, number = learned.params, walkers.shape[2]
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
-        walkers, acceptance = move(wavefunction, params, contexts, walkers, widths, key, sampling.sweeps)
+        walkers, acceptance = move(wavefunction, params, contexts, walkers, widths, key, sampling.sweeps, axis)
         widths = adapt_widths(widths, acceptance, sampling.target_acceptance)
 
         energies = local_energies(wavefunction, params, contexts, systems, walkers, chunks.energy)
         energies = energies.astype(jnp.complex128 if jnp.iscomplexobj(energies) else jnp.float64)
-        rows = log_derivatives(wavefunction, params, systems, walkers, chunks.gradient)
-        finite = jnp.all(jnp.isfinite(energies), axis=1) & jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim)))
+        energies = axis.gather(energies, 1)
 
         # A configuration with a non-finite number contributes nothing: zero rows, zero residual.
-        keep = finite[:, None]
-        clean = jnp.where(keep, clip_local_energies(energies, clip_width), 0.0)
-        rows = jnp.where(finite.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0.0)
-        residual, jacobian = _stack_parts(centre_per_configuration(clean), centre_per_configuration(rows))
+        sound = jnp.all(jnp.isfinite(energies), axis=1)
+        jacobian, finite = _jacobian(wavefunction, params, systems, walkers, sound, chunks, axis)
+        clean = jnp.where(finite[:, None], clip_local_energies(energies, clip_width), 0.0)
+        residual = _residual(centre_per_configuration(clean))
 
         flat, unravel = ravel_pytree(params)
-        gradient = unravel(2 * (residual.astype(jacobian.dtype) @ jacobian).astype(flat.dtype))
+        gradient = unravel(2 * jacobian.transposed_times(residual.astype(jacobian.dtype)).astype(flat.dtype))
         updates, state = optimizer.update(gradient, learned.optimizer, params, jacobian=jacobian, residual=residual)
         change, _ = ravel_pytree(updates)
         taken = jnp.all(jnp.isfinite(change)) & jnp.any(finite)
@@ -160,11 +166,35 @@ def make_step(
     return step
 
 
-def _stack_parts(residual: jax.Array, jacobian: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Turn complex residuals (R,) and rows (R, 2, P) into 2R real ones, the imaginary parts as extra rows."""
-    if not jnp.iscomplexobj(residual):
-        return residual, jacobian
-    return (
-        jnp.concatenate([jnp.real(residual), jnp.imag(residual)]),
-        jnp.concatenate([jacobian[:, 0], jacobian[:, 1]]),
-    )
+def _jacobian(
+    wavefunction: WaveFunction,
+    params: dict,
+    systems: System,
+    walkers: jax.Array,
+    finite: jax.Array,
+    chunks: Chunks,
+    axis: WalkerAxis,
+) -> tuple[Jacobian, jax.Array]:
+    """Jacobian of the configurations that are finite (K,) so far, and those that are so with their rows."""
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    rows = walkers.shape[0] * walkers.shape[1] * axis.size * (2 if _is_complex(systems) else 1)
+    groups = chunks.jacobian_groups(rows, parameters, axis.size)
+    if groups > 1:
+        jacobian = GroupedJacobian(
+            wavefunction, params, systems, walkers, finite, chunk=chunks.gradient, groups=groups, axis=axis
+        )
+        return jacobian, jacobian.finite
+    rows = axis.columns(log_derivatives(wavefunction, params, systems, walkers, chunks.gradient))
+    finite = finite & axis.all(jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim))))
+    rows = jnp.where(finite.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0.0)
+    rows = centre_per_configuration(rows)
+    return StoredJacobian(stack_parts(rows) if rows.ndim == 3 else rows, parameters, axis), finite
+
+
+def _is_complex(systems: System) -> bool:
+    return jnp.iscomplexobj(systems.basis.hamiltonian)
+
+
+def _residual(residual: jax.Array) -> jax.Array:
+    """Turn complex residuals (R,) into 2R real ones, the imaginary parts last."""
+    return jnp.concatenate([jnp.real(residual), jnp.imag(residual)]) if jnp.iscomplexobj(residual) else residual

@@ -1,0 +1,95 @@
+"""Where the numbers of a run live: walkers cut over the devices of one mesh, everything else on each of them.
+
+The axis that is cut is that of a configuration's walkers, not that of the configurations. So a step of one
+configuration uses all devices, no configuration ever changes its process, and the order of the data does not depend on
+the number of processes. Means over a configuration need collectives, of energies and acceptances only: the derivatives
+are exchanged before they are centred (`WalkerAxis.columns`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from fnqs.errors import InputError
+from fnqs.walker_axis import WHOLE, WalkerAxis
+
+AXIS = "walkers"
+"""Name of the only axis of the mesh."""
+
+CUT, SAME = PartitionSpec(None, AXIS), PartitionSpec()
+"""Layouts of walkers (K, n, N, 3) and of everything else."""
+
+
+def make_mesh(walkers: int) -> Mesh | None:
+    """Make a mesh of all devices of all processes; None for a single one.
+
+    Raises:
+        InputError: the walkers of a configuration cannot be shared equally.
+    """
+    devices = jax.device_count()
+    if walkers % devices:
+        raise InputError(
+            f"sampling.walkers_per_configuration = {walkers} cannot be shared by {devices} devices; "
+            f"give a multiple of {devices}"
+        )
+    return jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,)) if devices > 1 else None
+
+
+def walker_axis(mesh: Mesh | None) -> WalkerAxis:
+    """Return the axis of the walkers inside a function compiled for this mesh."""
+    return WHOLE if mesh is None else WalkerAxis(AXIS, mesh.size)
+
+
+def compile_for(
+    mesh: Mesh | None,
+    function: Callable,
+    *,
+    walkers_in: int,
+    walkers_out: int,
+    arguments: int,
+    results: int,
+    donate: tuple[int, ...] = (),
+) -> Callable:
+    """Compile a function, one argument and one result of which are walkers, for one device or a mesh.
+
+    Args:
+        mesh: None for one device.
+        function: works on the walkers of one device.
+        walkers_in: place of the walkers among the arguments.
+        walkers_out: place of the walkers among the results.
+        arguments: number of arguments.
+        results: number of results.
+        donate: arguments whose memory may be used again.
+    """
+    if mesh is None:
+        return jax.jit(function, donate_argnums=donate)
+    taken = tuple(CUT if i == walkers_in else SAME for i in range(arguments))
+    given = tuple(CUT if i == walkers_out else SAME for i in range(results))
+    # Replication is ours to keep: with check_vma, gradients of replicated parameters would be summed over devices.
+    cut = jax.shard_map(function, mesh=mesh, in_specs=taken, out_specs=given, check_vma=False)
+    return jax.jit(
+        cut,
+        in_shardings=tuple(NamedSharding(mesh, spec) for spec in taken),
+        out_shardings=tuple(NamedSharding(mesh, spec) for spec in given),
+        donate_argnums=donate,
+    )
+
+
+def place_walkers(mesh: Mesh | None, walkers: np.ndarray) -> Any:
+    """Put the walkers of this process (K, n / processes, N, 3) on its devices."""
+    if mesh is None:
+        return walkers
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, CUT), walkers)
+
+
+def fetch_walkers(walkers: jax.Array) -> np.ndarray:
+    """Bring the walkers of this process's devices to the host."""
+    if walkers.is_fully_addressable:
+        return np.asarray(walkers)
+    shards = sorted(walkers.addressable_shards, key=lambda shard: shard.index[1].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards], axis=1)
