@@ -32,7 +32,7 @@ class GroupedJacobian:
     """A `Jacobian` whose rows exist for one group of parameters at a time.
 
     The Gram matrix is the sum over groups, O^T x one weighted derivative of all walkers and O v one directional
-    derivative, so only (R, P / groups) numbers live at a time.
+    derivative, so no more than (R, P / groups) numbers need to live at a time.
 
     Args:
         wavefunction: the model.
@@ -62,7 +62,7 @@ class GroupedJacobian:
     ):
         gram = jnp.zeros((), jnp.float32)
         for leaves in leaf_groups(params, groups):
-            # The next group must not begin before the rows of the last one are used up.
+            # Asks for one group after the other; XLA for processors does not keep to it (its planned memory is larger).
             after, _ = jax.lax.optimization_barrier((walkers, gram))
             rows = axis.columns(log_derivatives(wavefunction, params, systems, after, chunk, leaves))
             rows = rows[:, :, None] if rows.ndim == 3 else rows

@@ -42,7 +42,7 @@ class MemoryConfig:
 
     energy_walkers: int = 0
     gradient_walkers: int = 0
-    jacobian_groups: int = 0
+    jacobian_groups: int = 1
     jacobian_bytes: int = 0
 
 
@@ -58,7 +58,7 @@ class Chunks(NamedTuple):
 
     energy: int
     gradient: int
-    groups: int = 0
+    groups: int = 1
     jacobian_bytes: int = JACOBIAN_BYTES
 
     def jacobian_groups(self, rows: int, parameters: int, devices: int = 1) -> int:

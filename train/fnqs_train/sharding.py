@@ -26,11 +26,14 @@ CUT, SAME = PartitionSpec(None, AXIS), PartitionSpec()
 
 
 def make_mesh(walkers: int) -> Mesh | None:
-    """Make a mesh of all devices of all processes; None for a single one.
+    """Make a mesh of all devices of this process; None for a single one.
 
     Raises:
-        InputError: the walkers of a configuration cannot be shared equally.
+        InputError: the walkers of a configuration cannot be shared equally, or there are several processes,
+            whose populations are not cut.
     """
+    if jax.process_count() > 1:
+        raise InputError(f"a run uses the devices of one process, not of {jax.process_count()}; start it in one")
     devices = jax.device_count()
     if walkers % devices:
         raise InputError(
