@@ -55,7 +55,7 @@ def plot_records(records: Sequence[Record], path: Path, title: str) -> dict[str,
     figure = Figure(figsize=(13, 15), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{title}: {len(records)} configurations")
-    upper, middle, lower = figure.subfigures(3, 1)
+    upper, middle, lower = (figure.add_subfigure(row) for row in figure.add_gridspec(3, 1))
     map_axes, nearest_axes = upper.subplots(1, 2, sharey=True)
     _draw_densities(map_axes, members, rows, colours)
     _draw_nearest(nearest_axes, distances, rows, colours, edges)
