@@ -45,7 +45,7 @@ def bond_peak(pair: np.ndarray, edges: np.ndarray) -> float | None:
     """Where g(r) peaks at the bond length of a molecule, or None where it does not.
 
     A peak is more than 1 high, at least as high as all that is nearer, and followed by a gap; its position is the
-    centre of the bins around the highest one that reach half of its height.
+    mean over the bins of the window that reach half of its height, which a few dozen bonds settle to a bin.
 
     Args:
         pair: (B,) g(r).
@@ -62,10 +62,5 @@ def bond_peak(pair: np.ndarray, edges: np.ndarray) -> float | None:
     height, gap = pair[top], pair[top:][middles[top:] < GAP]
     if height <= 1 or height < pair[:top].max(initial=0) or gap.min() >= height / 2:
         return None
-    low = high = top
-    while low > 0 and pair[low - 1] >= height / 2:
-        low -= 1
-    while high + 1 < len(pair) and pair[high + 1] >= height / 2:
-        high += 1
-    around = slice(low, high + 1)
+    around = window[pair[window] >= height / 2]
     return float(np.average(middles[around], weights=pair[around]))
