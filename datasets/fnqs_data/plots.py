@@ -54,7 +54,7 @@ def plot_records(records: Sequence[Record], path: Path, title: str) -> dict[str,
 
     figure = Figure(figsize=(13, 15), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}: {len(records)} configurations")
+    figure.suptitle(f"{title}: {len(records)} configuration{'s' * (len(records) > 1)}")
     upper, middle, lower = (figure.add_subfigure(row) for row in figure.add_gridspec(3, 1))
     map_axes, nearest_axes = upper.subplots(1, 2, sharey=True)
     _draw_densities(map_axes, members, rows, colours)
