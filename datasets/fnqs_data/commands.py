@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = command("verify", _verify, "check every file of a data set against its digests; exit code 1 if damaged")
     verify.add_argument("folder", type=Path, metavar="FOLDER", help="data set folder")
 
-    plot = command("plot", _plot, "draw densities, g(r) (bohr), nearest neighbours and energies (Ha per atom)")
+    plot = command("plot", _plot, "draw densities, g(r) (bohr), nearest neighbours, energies (Ha per atom), two cells")
     plot.add_argument("path", type=Path, metavar="PATH", help="file or data set folder")
     plot.add_argument("--output", type=Path, required=True, metavar="PNG", help="picture to write")
     return parser
@@ -322,7 +322,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    plot_records(read_records(options.path), options.output, options.path.name)
+    peaks = plot_records(read_records(options.path), options.output, options.path.name)
+    for phase, peak in peaks.items():
+        print(f"{phase}: g(r) {'has no peak of a bond' if peak is None else f'peaks at {peak:.2f} bohr'}")
     print(options.output)
     return 0
 

@@ -3,91 +3,155 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from ase.neighborlist import primitive_neighbor_list
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fnqs.configuration import Configuration
+from fnqs_data.cell_picture import LONGEST_BOND, draw_cell
+from fnqs_data.distances import bond_peak, pair_distribution
+from fnqs_data.generate.molecular import FREE_BOND
 from fnqs_data.record import Record
 
 LONGEST = 4.5
 """Largest distance shown in g(r), bohr."""
 
-SAMPLED = 150
+SAMPLED = 400
 """Configurations of each phase that enter g(r)."""
 
+LARGEST_DRAWN = 32
+"""Cells with more protons are drawn only where a set has no smaller ones."""
 
-def pair_distribution(configurations: Sequence[Configuration], edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Proton-proton g(r), all periodic images included, and nearest-neighbour distances.
-
-    Args:
-        configurations: of any N.
-        edges: (B + 1,) bin edges, bohr.
-
-    Returns:
-        g (B,), the mean over configurations; and the distance (bohr) of every proton's nearest neighbour
-        closer than the last edge.
-    """
-    shells = 4 / 3 * np.pi * np.diff(edges**3)
-    total, nearest = np.zeros(len(edges) - 1), []
-    for configuration in configurations:
-        cell, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
-        first, distance = primitive_neighbor_list("id", (True, True, True), cell, protons, float(edges[-1]))
-        number = len(protons)
-        counts = np.histogram(distance, bins=edges)[0]
-        total += counts / number / (shells * number / abs(np.linalg.det(cell)))
-        closest = np.full(number, np.inf)
-        np.minimum.at(closest, first, distance)
-        nearest.append(closest[np.isfinite(closest)])
-    return total / max(len(configurations), 1), np.concatenate(nearest) if nearest else np.zeros(0)
+Colour = tuple[float, float, float, float]
 
 
-def plot_records(records: Sequence[Record], path: Path, title: str) -> None:
-    """Draw the r_s x phase map, g(r) per phase, nearest neighbours and labelled energies into a PNG.
+def plot_records(records: Sequence[Record], path: Path, title: str) -> dict[str, float | None]:
+    """Draw densities, nearest neighbours, g(r), labelled energies and two cells into a PNG.
+
+    Phases whose g(r) has the peak of a bond and phases without one have a panel of g(r) each, and a drawn cell each.
 
     Args:
         records: what to show; at most `SAMPLED` of a phase enter g(r).
         path: the PNG to write.
         title: above the picture.
+
+    Returns:
+        Where g(r) of each phase peaks at the bond length, bohr; None for a phase without such a peak.
     """
-    phases = sorted({record.phase for record in records})
-    members = {phase: [r for r in records if r.phase == phase] for phase in phases}
-    colours = [colormaps["tab20"](i % 20) for i in range(len(phases))]
-    figure = Figure(figsize=(13, 9), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}: {len(records)} configurations")
-    ((map_axes, pair_axes), (nearest_axes, energy_axes)) = figure.subplots(2, 2)
     edges = np.linspace(0.0, LONGEST, 91)
-    middles = (edges[1:] + edges[:-1]) / 2
+    members: dict[str, list[Record]] = {}
+    for record in records:
+        members.setdefault(record.phase, []).append(record)
+    distances = {phase: pair_distribution(_sample(group), edges) for phase, group in sorted(members.items())}
+    peaks = {phase: bond_peak(pair, edges) for phase, (pair, _) in distances.items()}
+    bonded, others = [p for p in peaks if peaks[p] is not None], [p for p in peaks if peaks[p] is None]
+    colours = {p: colormaps["tab10"](i % 10) for phases in (bonded, others) for i, p in enumerate(phases)}
+    rows = [*others[::-1], *bonded[::-1]]  # from the bottom up
+
+    figure = Figure(figsize=(13, 15), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{title}: {len(records)} configuration{'s' * (len(records) > 1)}")
+    upper, middle, lower = (figure.add_subfigure(row) for row in figure.add_gridspec(3, 1))
+    map_axes, nearest_axes = upper.subplots(1, 2, sharey=True)
+    _draw_densities(map_axes, members, rows, colours)
+    _draw_nearest(nearest_axes, distances, rows, colours, edges)
+    groups = [(phases, name) for phases, name in ((bonded, "with a bond"), (others, "without a bond")) if phases]
+    for axes, (phases, name) in zip(middle.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
+        _draw_pairs(axes, {p: distances[p][0] for p in phases}, peaks, colours, edges)
+        axes.set_title(f"proton pair distribution: phases {name}")
+    shown = [phases[0] for phases, _ in groups]
+    labelled = any(record.energy is not None for record in records)
+    grid = lower.add_gridspec(1, labelled + len(shown))
+    if labelled:
+        _draw_energies(lower.add_subplot(grid[0]), members, [*bonded, *others], colours)
+    for column, phase in enumerate(shown, start=int(labelled)):
+        record = _typical(members[phase])
+        axes = lower.add_subplot(grid[column], projection="3d")
+        draw_cell(axes, record.configuration, colours[phase])
+        axes.set_title(
+            f"{phase}, N = {record.number}, r_s = {record.density_parameter:.2f}\nlines: below {LONGEST_BOND} bohr",
+            fontsize=10,
+        )
+    _write(figure, path)
+    return peaks
+
+
+def _sample(group: Sequence[Record]) -> list:
+    chosen = np.linspace(0, len(group) - 1, min(SAMPLED, len(group))).astype(int)
+    return [group[i].configuration for i in chosen]
+
+
+def _typical(group: Sequence[Record]) -> Record:
+    """Return the record of middle density among those with the most protons that can still be told apart."""
+    numbers = {record.number for record in group}
+    number = max((n for n in numbers if n <= LARGEST_DRAWN), default=min(numbers))
+    ordered = sorted((r for r in group if r.number == number), key=lambda r: r.density_parameter)
+    return ordered[len(ordered) // 2]
+
+
+def _draw_densities(
+    axes: Axes, members: Mapping[str, Sequence[Record]], rows: Sequence[str], colours: Mapping[str, Colour]
+) -> None:
     generator = np.random.default_rng(0)
-    for row, (phase, colour) in enumerate(zip(phases, colours, strict=True)):
-        group = members[phase]
-        density = np.array([r.density_parameter for r in group])
-        spread = row + 0.3 * generator.uniform(-1, 1, len(group))
-        map_axes.plot(density, spread, ".", markersize=2, color=colour, rasterized=True)
-        chosen = [group[i] for i in np.linspace(0, len(group) - 1, min(SAMPLED, len(group))).astype(int)]
-        pair, nearest = pair_distribution([r.configuration for r in chosen], edges)
-        pair_axes.plot(middles, pair, color=colour, label=phase)
-        if len(nearest):
-            nearest_axes.hist(nearest, bins=edges, density=True, histtype="step", color=colour, label=phase)
-        labelled = [(r.density_parameter, r.energy_per_atom) for r in group if r.energy_per_atom is not None]
-        if labelled:
-            energy_axes.plot(*np.array(labelled).T, ".", markersize=4, color=colour, label=phase)
-    map_axes.set_yticks(range(len(phases)), phases)
-    map_axes.set(xlabel="r_s (bohr)", title="density and phase")
-    pair_axes.set(xlabel="r (bohr)", ylabel="g(r)", title="proton pair distribution", ylim=(0, None))
-    nearest_axes.set(xlabel="distance of the nearest proton (bohr)", title="nearest neighbours")
-    energy_axes.set(xlabel="r_s (bohr)", ylabel="E/N (Ha per atom)", title="labelled energies")
-    if not energy_axes.lines:
-        energy_axes.text(0.5, 0.5, "no labels", ha="center", transform=energy_axes.transAxes)
-    for axes in (pair_axes, energy_axes):
-        if axes.lines:
-            axes.legend(fontsize=8, ncols=2)
+    for row, phase in enumerate(rows):
+        density = [record.density_parameter for record in members[phase]]
+        spread = row + 0.35 * generator.uniform(-1, 1, len(density))
+        axes.plot(density, spread, ".", markersize=2, color=colours[phase], rasterized=True)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlabel="r_s (bohr)", title="density and phase", ylim=(-0.6, len(rows) - 0.4))
+
+
+def _draw_nearest(
+    axes: Axes,
+    distances: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    rows: Sequence[str],
+    colours: Mapping[str, Colour],
+    edges: np.ndarray,
+) -> None:
+    """Draw a histogram for each phase on the line of its name, all to the same height."""
+    axes.axvline(FREE_BOND, color="0.4", linewidth=1, linestyle=":")
+    for row, phase in enumerate(rows):
+        counts = np.histogram(distances[phase][1], bins=edges)[0]
+        axes.stairs(
+            row - 0.4 + 0.8 * counts / max(counts.max(), 1), edges, baseline=row - 0.4, fill=True, color=colours[phase]
+        )
+    axes.set(xlabel="distance of the nearest proton (bohr)", title="nearest neighbours", xlim=(0.5, LONGEST))
+
+
+def _draw_pairs(
+    axes: Axes,
+    pairs: Mapping[str, np.ndarray],
+    peaks: Mapping[str, float | None],
+    colours: Mapping[str, Colour],
+    edges: np.ndarray,
+) -> None:
+    middles = (edges[1:] + edges[:-1]) / 2
+    axes.axvline(FREE_BOND, color="0.4", linewidth=1, linestyle=":", label=f"{FREE_BOND:.2f} bohr")
+    for i, (phase, pair) in enumerate(pairs.items()):
+        peak = peaks[phase]
+        label = phase if peak is None else f"{phase}, peak {peak:.2f}"
+        axes.plot(middles, pair, color=colours[phase], linestyle="-" if i < 10 else "--", label=label)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    axes.set(xlabel="r (bohr)", ylabel="g(r)", xlim=(0, LONGEST), ylim=(0, None))
+
+
+def _draw_energies(
+    axes: Axes, members: Mapping[str, Sequence[Record]], phases: Sequence[str], colours: Mapping[str, Colour]
+) -> None:
+    for i, phase in enumerate(phases):
+        points = [(r.density_parameter, r.energy_per_atom) for r in members[phase] if r.energy_per_atom is not None]
+        if points:
+            # Colours repeat, pairs of colour and marker do not.
+            axes.plot(*np.array(points).T, "ox^s"[i // 5 % 4], markersize=4, color=colours[phase], label=phase)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    axes.set(xlabel="r_s (bohr)", ylabel="E/N (Ha per atom)", title="labelled energies")
+
+
+def _write(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110, format="png")
     partial = path.with_name(f".{path.name}.partial")

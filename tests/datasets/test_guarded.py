@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -43,11 +44,14 @@ def test_an_abandoned_reading_does_not_mix_into_the_next(tmp_path, make_atoms):
 
 def test_a_reading_without_an_end_is_one_sentence(tmp_path, make_atoms, monkeypatch):
     write(tmp_path / "frames.traj", make_atoms(8))
-    # Patience for the size of the file alone: two thousandths of a second.
-    monkeypatch.setattr(guarded, "READ_PATIENCE", 0.0)
-    monkeypatch.setattr(guarded, "DRAIN_PATIENCE", 0.0)
+    read_records(tmp_path / "frames.traj")
+    # Halted, the child neither answers nor ends, however fast the machine is.
+    halted = guarded._idle[-1]._process
+    halted.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(guarded, "READ_PATIENCE", 0.2)
     with pytest.raises(InputError, match=r"frames\.traj: frame 0: its reading crashed or took longer"):
         read_records(tmp_path / "frames.traj")
+    assert halted.poll() == -signal.SIGKILL
     monkeypatch.undo()
     assert len(read_records(tmp_path / "frames.traj")) == 1
 

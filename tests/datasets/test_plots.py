@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from fnqs.configuration import make_configuration
-from fnqs_data.plots import pair_distribution, plot_records
+from fnqs_data.cell_picture import draw_cell
+from fnqs_data.distances import bond_peak, pair_distribution
+from fnqs_data.plots import plot_records
+from fnqs_data.record import Record
 
 
 def test_pair_distribution_counts_the_neighbours_of_a_crystal():
@@ -21,6 +25,45 @@ def test_a_small_cell_sees_its_own_images():
     pair = make_configuration(np.diag([2.0, 2.0, 4.0]), [[0, 0, 0], [0, 0, 2.0]])
     g, _ = pair_distribution([pair], np.array([1.0, 2.4]))
     assert g[0] * 4 / 3 * np.pi * (2.4**3 - 1) / 8 == pytest.approx(6, rel=1e-12)  # again simple cubic
+
+
+def test_the_peak_of_a_bond_is_told_from_the_first_shell_of_a_crystal():
+    edges = np.arange(0.0, 4.01, 0.05)
+    middles = (edges[1:] + edges[:-1]) / 2
+    bond = 5 * np.exp(-(((middles - 1.42) / 0.08) ** 2))
+    crowd = 1 / (1 + np.exp(-8 * (middles - 2.6)))
+    assert bond_peak(bond + crowd, edges) == pytest.approx(1.42, abs=0.02)  # half a bin
+    assert bond_peak(crowd, edges) is None
+    assert bond_peak(0.1 * bond + crowd, edges) is None  # lower than an even distribution
+    shell = 3 * np.exp(-(((middles - 1.76) / 0.1) ** 2))  # bcc at r_s = 1
+    assert bond_peak(shell + crowd, edges) is None
+    assert bond_peak(np.full(len(middles), 2.0), edges) is None
+    assert bond_peak(np.ones(3), np.arange(4.0, 8.0)) is None
+
+
+def test_plot_says_which_phases_have_bonds(tmp_path, make_record):
+    def molecules(i, edge):
+        places = np.array([[0, 0, 0], [0, 0, 1.4], [0.5 * edge, 0.5 * edge, 0], [0.5 * edge, 0.5 * edge + 1.4, 0]])
+        return Record(configuration=make_configuration(edge * np.eye(3), places), identifier=f"m-{i}", phase="pair")
+
+    records = [molecules(i, 5.0 + 0.1 * i) for i in range(5)] + [make_record(i, 8, "sc") for i in range(5)]
+    peaks = plot_records(records, tmp_path / "set.png", "records")
+    assert peaks["pair"] == pytest.approx(1.4, abs=0.03)  # half a bin
+    assert peaks["sc"] is None
+
+
+def test_a_drawn_cell_has_its_edges_its_bonds_and_the_image_across_the_face():
+    axes = Figure().add_subplot(projection="3d")
+    # One bond inside, one through the face at x = 0; the third distance is too long to be one.
+    draw_cell(axes, make_configuration(6 * np.eye(3), [[3, 3, 3], [3, 3, 4.4], [0.5, 1, 1], [-0.9, 1, 1]]), "red")
+    ends = np.array([np.array(line.get_data_3d()).T for line in axes.lines[12:]])
+    np.testing.assert_allclose(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1), 1.4, atol=1e-12)
+    assert len(ends) == 3  # the bond through the face is drawn at both faces
+    assert len(axes.lines) == 12 + 3
+    inside, images = (np.array(points._offsets3d).T for points in axes.collections)
+    assert inside.shape == (4, 3)
+    assert inside.min() >= 0
+    np.testing.assert_allclose(np.sort(images[:, 0]), [-0.9, 6.5], atol=1e-12)
 
 
 def test_plot_is_written_in_one_go(tmp_path, records):
