@@ -180,7 +180,7 @@ def never_finite(learned, systems, walkers, widths, key):
     lost = jnp.full(2, jnp.nan)
     no = jnp.zeros((), bool)
     report = StepReport(lost, lost, jnp.full(2, 0.5), jnp.zeros(2, bool), no, jnp.nan, no)
-    return learned, walkers, widths, report
+    return learned, jnp.asarray(walkers), widths, report
 
 
 def test_numbers_that_stay_non_finite_restore_once_and_then_stop(tmp_path, config, dataset, monkeypatch, capsys):
