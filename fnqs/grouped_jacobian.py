@@ -1,4 +1,8 @@
-"""The Jacobian of log psi without its rows in memory: the Gram matrix by groups of parameters."""
+"""The Jacobian of log psi by groups of parameters, of which no step needs all rows at once.
+
+The numbers are those of the rows to rounding. On a CPU the compiler does not yet keep the groups apart in time, so the
+memory does not fall as it should; `MemoryConfig.jacobian_groups` is 1 unless asked for.
+"""
 
 from __future__ import annotations
 
