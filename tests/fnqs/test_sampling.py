@@ -76,10 +76,16 @@ def test_two_forms_of_the_kinetic_energy_agree(model, compiled, twist):
     """<-(1/2) laplacian(psi) / psi> = <|grad log psi|^2> / 2 holds for averages over |psi|^2 and no other density."""
     case = model.case(2, twist, radius=1.8)
     contexts = jax.tree.map(lambda leaf: leaf[None], case.context)
-    number = 400
+    number = 1200
     walkers = initial_walkers(jnp.asarray(case.configuration.protons), jax.random.key(1), number)[None]
     walkers, widths, history = equilibrate(model.wavefunction, model.params, contexts, walkers, jax.random.key(2))
-    assert history[-5:].mean() == pytest.approx(TARGET, abs=0.05)  # 4000 moves a round: 1 % of noise each
+    # In a cell as small as this one even the widest moves may be accepted more often than asked for: then the width
+    # is at its limit. Otherwise the target is met; 6000 moves a round: 1 % of noise each.
+    acceptance = history[-5:].mean()
+    if acceptance > TARGET + 0.05:
+        np.testing.assert_allclose(widths, WIDEST)
+    else:
+        assert acceptance == pytest.approx(TARGET, abs=0.05)
 
     def both_forms(electrons):
         _, log = model.wavefunction.log_psi_jet(model.params, case.context, electrons)
