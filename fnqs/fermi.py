@@ -39,18 +39,21 @@ def _fermi_matrix_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def filled_pairs(
+def paired_levels(
     inverse: jax.Array,
     lower: jax.Array,
     hamiltonian: jax.Array,
     onsite: jax.Array,
     inverse_temperature: jax.Array,
-    filling: jax.Array,
+    fillings: jax.Array,
+    weights: jax.Array,
 ) -> jax.Array:
-    """inverse^T F(H + (X + X^T)/2) inverse for real H and X = inverse diag(onsite) lower.
+    """sum_m w_m inverse^T F_m(H + (X + X^T)/2) inverse for real H and X = inverse diag(onsite) lower.
 
-    The same as with `fermi_matrix`, but its derivative stays among the levels: three products of matrices
-    where the chain rule has seven. It is the costliest part of a parameter derivative.
+    F_m is the Fermi function of filling m; a weight that is negative gives the levels between two fillings pairs of
+    the other sign. The same as with `fermi_matrix`, but one diagonalisation serves all fillings and the
+    derivative stays among the levels: three products of matrices where the chain rule has seven. It is the
+    costliest part of a parameter derivative.
 
     Args:
         inverse: (B, B) of an `OrbitalBasis`, as the next two; derivatives in these three are not defined.
@@ -58,36 +61,39 @@ def filled_pairs(
         hamiltonian: (B, B), Ha.
         onsite: (B,) Ha.
         inverse_temperature: () beta, 1/Ha.
-        filling: () the trace of F.
+        fillings: (M,) the traces of the F_m.
+        weights: (M,) w_m.
 
     Returns:
         (B, B) symmetric.
     """
-    return _filled_pairs(inverse, lower, hamiltonian, onsite, inverse_temperature, filling)[0]
+    return _paired_levels(inverse, lower, hamiltonian, onsite, inverse_temperature, fillings, weights)[0]
 
 
-@partial(filled_pairs.defjvp, symbolic_zeros=True)
-def _filled_pairs_jvp(primals, tangents):
-    inverse, lower, hamiltonian, onsite, beta, filling = primals
+@partial(paired_levels.defjvp, symbolic_zeros=True)
+def _paired_levels_jvp(primals, tangents):
+    inverse, lower, hamiltonian, onsite, beta, fillings, weights = primals
     if not all(isinstance(tangent, SymbolicZero) for tangent in (*tangents[:3], tangents[5])):
         raise NotImplementedError("the pairing is differentiated in its parameters only; use fermi_matrix")
-    d_onsite, d_beta = (
+    d_onsite, d_beta, d_weights = (
         jnp.zeros_like(value) if isinstance(tangent, SymbolicZero) else tangent
-        for value, tangent in zip((onsite, beta), tangents[3:5], strict=True)
+        for value, tangent in zip((onsite, beta, weights), (*tangents[3:5], tangents[6]), strict=True)
     )
-    value, vectors, occupations, centred = _filled_pairs(inverse, lower, hamiltonian, onsite, beta, filling)
+    value, vectors, occupations, centred = _paired_levels(inverse, lower, hamiltonian, onsite, beta, fillings, weights)
     levels, turned = vectors.T @ inverse, lower @ vectors
     moved = (levels * d_onsite) @ turned
-    change = _change(0.5 * (moved + moved.T), d_beta, occupations, centred, beta)
+    changes = jax.vmap(lambda f, x: _change(0.5 * (moved + moved.T), d_beta, f, x, beta))(occupations, centred)
+    change = jnp.einsum("m,mab->ab", weights, changes) + jnp.diag(d_weights @ occupations)
     return value, levels.T @ change @ levels
 
 
-def _filled_pairs(inverse, lower, hamiltonian, onsite, beta, filling):
-    """Compute `filled_pairs` together with eigenvectors, occupations and energies relative to mu."""
+def _paired_levels(inverse, lower, hamiltonian, onsite, beta, fillings, weights):
+    """Compute `paired_levels` together with eigenvectors, occupations (M, B) and energies relative to mu (M, B)."""
     moved = (inverse * onsite) @ lower
-    vectors, occupations, centred = _solve(hamiltonian + 0.5 * (moved + moved.T), beta, filling)
+    energies, vectors = jnp.linalg.eigh(hamiltonian + 0.5 * (moved + moved.T))
+    occupations, centred = jax.vmap(lambda filling: _occupy(energies, beta, filling))(fillings)
     levels = vectors.T @ inverse
-    return (levels.T * occupations) @ levels, vectors, occupations, centred
+    return (levels.T * (weights @ occupations)) @ levels, vectors, occupations, centred
 
 
 def _change(rotated: jax.Array, d_beta: jax.Array, occupations: jax.Array, centred: jax.Array, beta: jax.Array):
@@ -107,8 +113,13 @@ def _change(rotated: jax.Array, d_beta: jax.Array, occupations: jax.Array, centr
 
 
 def _solve(hamiltonian: jax.Array, beta: jax.Array, filling: jax.Array):
-    """Eigenvectors, occupations, and energies relative to mu (bisection to machine precision)."""
+    """Eigenvectors, occupations, and energies relative to mu."""
     energies, vectors = jnp.linalg.eigh(hamiltonian)
+    return vectors, *_occupy(energies, beta, filling)
+
+
+def _occupy(energies: jax.Array, beta: jax.Array, filling: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Occupations of ascending energies, and energies relative to mu (bisection to machine precision)."""
 
     def halve(bounds, _):
         middle = 0.5 * (bounds[0] + bounds[1])
@@ -120,4 +131,4 @@ def _solve(hamiltonian: jax.Array, beta: jax.Array, filling: jax.Array):
     margin = 40 / beta
     (low, high), _ = jax.lax.scan(halve, (energies[0] - margin, energies[-1] + margin), length=60)
     centred = energies - 0.5 * (low + high)
-    return vectors, jax.nn.sigmoid(-beta * centred), centred
+    return jax.nn.sigmoid(-beta * centred), centred

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from scipy.special import k1
 
 from fnqs.cell import reciprocal_vectors
 from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
+from fnqs.open_shell import OpenShell, closed_shells, find_open_shell
 
-GRID_SPACING = 0.5
+GRID_SPACING = 0.45
 """Largest distance between grid points along a lattice vector (bohr)."""
 
 OVERLAP_FLOOR = 1e-3
@@ -36,6 +38,9 @@ SCREENING_RATE = 0.6
 ROUNDING = 0.8
 """Length (bohr) over which the potential is rounded at a proton, so that the grid resolves it."""
 
+RETURNED = 0.7
+"""Part of the attraction lost by rounding that a Gaussian gives back."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -46,11 +51,13 @@ class OrbitalBasis:
         lower: (B, B) Cholesky factor L of the regularised overlap matrix.
         inverse: (B, B) inverse of L.
         hamiltonian: (B, B) L^-1 H L^-T in Ha; complex at a general twist.
+        shell: how its levels are filled; not used at a general twist.
     """
 
     lower: np.ndarray
     inverse: np.ndarray
     hamiltonian: np.ndarray
+    shell: OpenShell
 
 
 def orbitals_per_proton(config: ModelConfig) -> int:
@@ -81,11 +88,20 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     lower = np.linalg.cholesky(scaled * overlap + floor)
     inverse = np.linalg.inv(lower)
     projected = inverse @ (scaled * hamiltonian + REDUNDANT_ENERGY * floor) @ inverse.T
+    projected = 0.5 * (projected + projected.conj().T)
     # Fold the normalisation into the factors: the wave function uses unnormalised orbitals.
+    inverse = inverse * norm[None]
+    pairs = len(protons) // 2
+    shell = closed_shells(len(projected), pairs)
+    if not np.iscomplexobj(projected):
+        energies, vectors = np.linalg.eigh(projected)
+        sites = np.repeat(np.arange(len(protons)), orbitals_per_proton(config))
+        shell = find_open_shell(energies, inverse.T @ vectors, values, sites, cell, counts) or shell
     return OrbitalBasis(
         lower=lower / norm[:, None],
-        inverse=inverse * norm[None],
-        hamiltonian=0.5 * (projected + projected.conj().T),
+        inverse=inverse,
+        hamiltonian=projected,
+        shell=shell,
     )
 
 
@@ -161,10 +177,10 @@ def _grid(axes: list[np.ndarray]) -> np.ndarray:
 
 
 def _screened_potential(square: np.ndarray) -> np.ndarray:
-    """Effective potential (Ha) for an electron whose Jastrow factor already has the cusp.
+    """Effective potential (Ha) for one electron: screened protons, rounded so that the grid resolves them.
 
-    With the factor exp(u), u' = -exp(-b s), the similarity-transformed one-electron problem has the potential
-    -(1 - exp(-b s))/s - (b/2) exp(-b s) - exp(-2 b s)/2, finite at the proton; its tail is screened.
+    Rounding takes attraction away where the electron is at a proton, and with it the order of states that differ
+    there. A Gaussian gives a part of its integral back; the rest is left to the cusp of the Jastrow factor.
 
     Args:
         square: (G, N) squared smooth distances of grid points from protons, bohr^2.
@@ -173,6 +189,9 @@ def _screened_potential(square: np.ndarray) -> np.ndarray:
         (G,) summed over protons.
     """
     distance = np.sqrt(square + ROUNDING**2)
-    damping = np.exp(-CUSP_RATE * distance)
-    tail = -np.expm1(-CUSP_RATE * distance) / distance * np.exp(-SCREENING_RATE * distance)
-    return -np.sum(tail + 0.5 * CUSP_RATE * damping + 0.5 * damping**2, axis=1)
+    taken = 1 / SCREENING_RATE**2 - ROUNDING * k1(SCREENING_RATE * ROUNDING) / SCREENING_RATE
+    contact = RETURNED * 4 * np.pi * taken / (np.pi**1.5 * ROUNDING**3)
+    return -np.sum(
+        np.exp(-SCREENING_RATE * distance) / distance + contact * np.exp(-square / ROUNDING**2),
+        axis=1,
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fnqs.fermi import fermi_matrix, filled_pairs
+from fnqs.fermi import fermi_matrix, paired_levels
 from fnqs.forward_laplacian import Field, concatenate, elementwise, linear, product, shift
 from fnqs.local_coordinates import ParticleJet, bilinear_pairs, halves
 from fnqs.model_config import ModelConfig
@@ -19,10 +19,19 @@ from fnqs.neighbours import smooth_pair
 from fnqs.orbital_basis import OrbitalBasis
 
 
-def pairing_matrix(basis: OrbitalBasis, onsite: jax.Array, inverse_temperature: jax.Array, pairs: int) -> jax.Array:
+def pairing_matrix(
+    basis: OrbitalBasis,
+    onsite: jax.Array,
+    inverse_temperature: jax.Array,
+    virtual: jax.Array,
+    open_shell: jax.Array,
+    pairs: int,
+) -> jax.Array:
     """Pair the levels of H = H_0 + (v S + S v)/2, where v is diagonal and learned.
 
-    Real H: P = F(H), pairs of time-reversed states with weights f. Complex H (a general
+    Real H: P = F_closed(H) - l (F_virtual(H) - F_closed(H)) + V T V^T: pairs of time-reversed states in the
+    closed shells, pairs of the other sign in the lowest empty levels (as in a stretched bond: sigma_g^2 - l sigma_u^2),
+    and the last pair T of an open shell. Complex H (a general
     twist): both spins fill the same N/2 lowest states, P = C C^T without conjugation, so that both carry the
     same twist; C = F(H) V with the occupied eigenvectors V held fixed keeps derivatives finite where levels
     cross.
@@ -31,15 +40,21 @@ def pairing_matrix(basis: OrbitalBasis, onsite: jax.Array, inverse_temperature: 
         basis: constants of the configuration, B orbitals.
         onsite: (B,) v, Ha.
         inverse_temperature: () 1/Ha.
+        virtual: () l.
+        open_shell: (K,) coefficients of the pair states of an open shell.
         pairs: N/2.
 
     Returns:
-        (B, B) symmetric P for unnormalised orbitals, float64 or complex128.
+        (B, B) P for unnormalised orbitals, float64 or complex128; symmetric but for triplets in an open shell.
     """
-    filling = jnp.asarray(pairs, onsite.dtype)
     if not jnp.iscomplexobj(basis.hamiltonian):
         arrays = (jnp.asarray(part) for part in (basis.inverse, basis.lower, basis.hamiltonian))
-        return filled_pairs(*arrays, onsite, inverse_temperature, filling)
+        fillings = jnp.asarray(basis.shell.fillings).astype(onsite.dtype)
+        weights = jnp.stack([jnp.ones_like(virtual), virtual, -virtual])
+        closed = paired_levels(*arrays, onsite, inverse_temperature, fillings, weights)
+        last_pair = jnp.einsum("k,kgh->gh", open_shell, jnp.asarray(basis.shell.states))
+        return closed + basis.shell.levels @ last_pair @ basis.shell.levels.T
+    filling = jnp.asarray(pairs, onsite.dtype)
     moved = (basis.inverse * onsite[None]) @ basis.lower
     hamiltonian = basis.hamiltonian + (0.5 * (moved + moved.T)).astype(basis.hamiltonian.dtype)
     occupations = fermi_matrix(hamiltonian, inverse_temperature, filling)

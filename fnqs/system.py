@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ def make_system(configuration: Configuration, config: ModelConfig, *, force_comp
     """Prepare one configuration; with `force_complex` the wave function is complex even at Gamma."""
     basis = make_orbital_basis(configuration, config)
     if force_complex and not np.iscomplexobj(basis.hamiltonian):
-        basis = OrbitalBasis(basis.lower, basis.inverse, basis.hamiltonian.astype(np.complex128))
+        basis = dataclasses.replace(basis, hamiltonian=basis.hamiltonian.astype(np.complex128))
     ewald = make_ewald(configuration)
     return System(configuration, basis, ewald, make_waves(configuration, ewald.cell))
 

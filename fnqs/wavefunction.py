@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import flax.linen as nn
@@ -40,12 +41,16 @@ from fnqs.neighbours import (
     radial_moments,
     smooth_pair,
 )
+from fnqs.open_shell import FREE_ELECTRON_FERMI_ENERGY, STATES
 from fnqs.orbital_basis import orbitals_per_proton, shells
 from fnqs.pairing import orbitals, pair_functions, pairing_matrix
 from fnqs.system import System
 
-FREE_ELECTRON_FERMI_ENERGY = 0.5 * (9 * jnp.pi / 4) ** (2 / 3)
-"""Fermi energy of the unpolarised electron gas times r_s^2 (Ha bohr^2)."""
+START_VIRTUAL = 0.1
+"""Amplitude of the pairs in empty levels that an untrained model starts with."""
+
+START_OPEN_SHELL = 0.3
+"""Amplitude of the lowest pair state of an open shell that an untrained model starts with."""
 
 
 @jax.tree_util.register_dataclass
@@ -119,6 +124,7 @@ class Encoder(nn.Module):
                 number, *shape
             )
 
+        average = jnp.mean(features, axis=0)
         kinds, terms = orbitals_per_proton(config), config.determinants
         shell = shells(config)  # the components of a p shell share their numbers: no direction is preferred
         filters = base[None] + head("filter_head", config.radial_functions, config.features)
@@ -129,19 +135,25 @@ class Encoder(nn.Module):
         onsite = jnp.moveaxis(onsite, 0, 1).reshape(terms, number * kinds)
         pair_mean, whitening = whitened_pairs(cell.astype(dtype), inverse_cell.astype(dtype), number)
         proton_pairs = head("proton_pair_head", len(PAIR_RATES), gain=0.0) @ whitening.T
-        electron_pairs = Linear(2 * len(PAIR_RATES), name="electron_pair_head", gain=0.0)(jnp.mean(features, axis=0))
+        electron_pairs = Linear(2 * len(PAIR_RATES), name="electron_pair_head", gain=0.0)(average)
         electron_pairs = electron_pairs.reshape(2, -1) @ whitening.T
         waves = wave_factor(
             system.waves,
             protons,
             head("proton_wave_head", len(EXPONENTS), gain=0.0),
-            Linear(2 * len(EXPONENTS), name="electron_wave_head", gain=0.0)(jnp.mean(features, axis=0)).reshape(2, -1),
+            Linear(2 * len(EXPONENTS), name="electron_wave_head", gain=0.0)(average).reshape(2, -1),
         )
-        sharpness = Linear(terms, name="sharpness_head", gain=0.1)(jnp.mean(features, axis=0))
+        sharpness = Linear(terms, name="sharpness_head", gain=0.1)(average)
         fermi_energy = FREE_ELECTRON_FERMI_ENERGY / density**2
         inverse_temperature = 8 * jnp.exp(sharpness.astype(density.dtype)) / fermi_energy
-        pairing = jax.vmap(lambda v, beta: pairing_matrix(system.basis, v, beta, number // 2))(
-            onsite.astype(density.dtype), inverse_temperature
+        virtual = START_VIRTUAL + Linear(terms, name="virtual_head", gain=0.1)(average)
+        open_shell = Linear(terms * STATES, name="open_shell_head", gain=0.1)(average).reshape(terms, STATES)
+        open_shell = open_shell.at[:, 0].add(START_OPEN_SHELL)
+        pairing = jax.vmap(partial(pairing_matrix, system.basis, pairs=number // 2))(
+            onsite.astype(density.dtype),
+            inverse_temperature,
+            virtual.astype(density.dtype),
+            open_shell.astype(density.dtype),
         )
         return Context(
             cell=cell.astype(dtype),

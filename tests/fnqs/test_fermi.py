@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from fnqs.fermi import fermi_matrix, filled_pairs
+from fnqs.fermi import fermi_matrix, paired_levels
 
 SIZE = 6
 FILLING = 2.0
@@ -127,9 +127,15 @@ def test_derivative_across_nearly_degenerate_levels(splitting):
     np.testing.assert_allclose(found, found.T, atol=ROUNDING * 1e3)  # rounding over the smallest gap used
 
 
-def pairs_by_the_chain_rule(inverse, lower, hamiltonian, onsite, beta, filling):
+FILLINGS = (2.0, 3.0, 5.0)
+"""Of the sums of Fermi functions below."""
+
+
+def pairs_by_the_chain_rule(inverse, lower, hamiltonian, onsite, beta, fillings, weights):
     moved = (inverse * onsite) @ lower
-    return inverse.T @ fermi_matrix(hamiltonian + 0.5 * (moved + moved.T), beta, filling) @ inverse
+    matrix = hamiltonian + 0.5 * (moved + moved.T)
+    filled = sum(w * fermi_matrix(matrix, beta, n) for w, n in zip(weights, fillings, strict=True))
+    return inverse.T @ filled @ inverse
 
 
 @settings(max_examples=10, deadline=None)
@@ -142,18 +148,20 @@ def test_pairs_equal_the_chain_rule(seed, degenerate):
     if degenerate:
         basis[2] = jnp.diag(jnp.asarray([0.0, 0.0, 1.0, 1.0, 1.0, 2.0]))
     onsite = jnp.zeros(SIZE) if degenerate else jnp.asarray(generator.normal(size=SIZE))
-    learned = (onsite, jnp.asarray(4.0))
-    steps = (jnp.asarray(generator.normal(size=SIZE)), jnp.asarray(0.3))
-    weights = jnp.asarray(generator.normal(size=(3, SIZE, SIZE)))
+    learned = (onsite, jnp.asarray(4.0), jnp.asarray(generator.normal(size=3)))
+    steps = (jnp.asarray(generator.normal(size=SIZE)), jnp.asarray(0.3), jnp.asarray(generator.normal(size=3)))
+    matrices = jnp.asarray(generator.normal(size=(3, SIZE, SIZE)))
 
     def derivatives(function):
-        pairs = lambda *values: function(*basis, *values, jnp.asarray(FILLING))  # noqa: E731
+        def pairs(onsite, beta, weights):
+            return function(*basis, onsite, beta, jnp.asarray(FILLINGS), weights)
+
         value, forward = jax.jvp(pairs, learned, steps)
         _, pull_back = jax.vjp(pairs, *learned)
-        return value, forward, *jax.vmap(pull_back)(weights)
+        return value, forward, *jax.vmap(pull_back)(matrices)
 
-    found, expected = jax.jit(lambda: (derivatives(filled_pairs), derivatives(pairs_by_the_chain_rule)))()
-    for one, other in zip(found, expected, strict=True):
+    found, expected = jax.jit(lambda: (derivatives(paired_levels), derivatives(pairs_by_the_chain_rule)))()
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, atol=1e3 * ROUNDING)  # the basis is conditioned like 1e2
 
 
@@ -171,10 +179,10 @@ def test_derivatives_are_finite_where_all_levels_are_full_or_empty():
 
 
 def test_pairs_refuse_derivatives_in_the_basis():
-    identity = jnp.eye(SIZE)
+    identity, one = jnp.eye(SIZE), jnp.ones(1)
     with pytest.raises(NotImplementedError, match="parameters only"):
         jax.jvp(
-            lambda h: filled_pairs(identity, identity, h, jnp.zeros(SIZE), jnp.asarray(4.0), jnp.asarray(FILLING)),
+            lambda h: paired_levels(identity, identity, h, jnp.zeros(SIZE), jnp.asarray(4.0), FILLING * one, one),
             (jnp.asarray(hermitian(0)),),
             (identity,),
         )

@@ -339,12 +339,17 @@ def test_complex_on_request(model):
 
 
 def test_every_parameter_acts(two_terms, compiled):
-    """No weight is without effect on log psi."""
-    case = two_terms.case(4)
+    """No weight is without effect on log psi, with closed shells or with an open one (a ring of four)."""
+    ring = 1.8 * np.arange(4)[:, None] * np.array([1.0, 0, 0])
+    cases = two_terms.case(4), two_terms.prepare(make_configuration(7.2 * np.eye(3), ring), ring + 0.3)
 
     def log_psi(params):
-        context = two_terms.wavefunction.encode(params, case.system)
-        return two_terms.wavefunction.log_psi(params, context, case.electrons)[1]
+        contexts = [two_terms.wavefunction.encode(params, case.system) for case in cases]
+        logs = [
+            two_terms.wavefunction.log_psi(params, *x)[1]
+            for x in zip(contexts, [c.electrons for c in cases], strict=True)
+        ]
+        return sum(logs)
 
     gradient = compiled(jax.grad(log_psi))(two_terms.params)
     assert [jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(gradient) if not leaf.any()] == []

@@ -1,0 +1,69 @@
+"""The last pair of an open shell: found where it is, diagonal in its own Hamiltonian, the same on every machine."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fnqs.configuration import make_configuration
+from fnqs.model_config import ModelConfig
+from fnqs.orbital_basis import make_orbital_basis
+from fnqs.pairing import pairing_matrix
+
+CONFIG = ModelConfig(s_exponents=(1.0, 0.3), p_exponents=())
+RING = 1.8 * np.diag([4.0, 4.0, 4.0])
+SITES = 1.8 * np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]])
+
+
+def shell_of(protons, cell=RING, twist=(0.0, 0.0, 0.0)):
+    return make_orbital_basis(make_configuration(cell, protons, twist), CONFIG).shell
+
+
+def test_four_atoms_in_a_ring_have_two_levels_for_the_last_pair():
+    """k = 0 is full; one pair for k = +-1: 2 x 2 states, of which cc + ss, with equal signs, is the highest."""
+    shell = shell_of(SITES)
+    np.testing.assert_array_equal(shell.fillings[:2], [1, 3])
+    assert np.abs(shell.levels[:, 2:]).max() == 0
+    states = shell.states[:, :2, :2]
+    highest = states[-1]
+    np.testing.assert_allclose(highest, highest[0, 0] * np.eye(2), atol=1e-2)  # the tie field turns it a little
+    triplet = states[0]
+    np.testing.assert_allclose(triplet, -triplet.T, atol=1e-6)  # Hund's rule
+
+
+def test_states_are_orthonormal():
+    states = shell_of(SITES).states.reshape(4, -1)
+    np.testing.assert_allclose(states @ states.T, np.eye(4), atol=1e-12)
+
+
+def test_closed_shells_have_none():
+    bonds = SITES + np.array([[0.0, 0, 0], [-0.4, 0, 0], [0, 0, 0], [-0.4, 0, 0]])
+    for shell in (shell_of(bonds), shell_of(SITES, twist=(0.25, 0, 0))):
+        np.testing.assert_array_equal(shell.fillings, [2, 2, 4])
+        assert not shell.states.any()
+        assert not shell.levels.any()
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.floats(1e-12, 1e-9), st.integers(0, 2**31))
+def test_rounding_of_the_protons_chooses_no_other_state(size, seed):
+    """The tie field, not rounding, tells partners by symmetry apart: P is the same to the last few digits."""
+    noise = np.random.default_rng(seed).normal(size=SITES.shape) * size
+    one, other = (last_pairs(shell_of(protons)) for protons in (SITES, SITES + noise))
+    np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(one).max())
+
+
+def last_pairs(shell):
+    return np.einsum("ag,kgh,bh->kab", shell.levels, shell.states, shell.levels)
+
+
+def test_last_pair_stays_out_of_the_closed_shells():
+    """With H_0 alone the last pair's levels are orthogonal to the closed ones, in the metric of the overlaps."""
+    basis = make_orbital_basis(make_configuration(RING, SITES), CONFIG)
+    overlap = basis.lower @ basis.lower.T
+    none = jnp.zeros(4)
+    cold = jnp.asarray(1e3)
+    closed = pairing_matrix(basis, jnp.zeros(len(overlap)), cold, jnp.zeros(()), none, 2)
+    assert np.trace(closed @ overlap) == pytest.approx(1.0, abs=1e-6)
+    assert np.abs(np.asarray(closed) @ overlap @ basis.shell.levels).max() < 1e-6
