@@ -1,0 +1,78 @@
+"""One cell learned alone and as one of five that share a wave function: its energy against steps, in one plot.
+
+    python tests/benchmarks/shared_and_alone.py
+
+Trains configs/benchmarks/bcc_five.toml and bcc_a36.toml (what is there already is resumed or used as it is), samples the
+cell of a = 3.6 bohr separately at every checkpoint that was kept, and writes runs/shared_and_alone.json and .png.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from accuracy import CONFIGS, REFERENCES, SETTINGS
+
+from fnqs.notation import with_error
+from fnqs.precision import configure
+from fnqs.settings import read_toml
+from fnqs.wavefunction import WaveFunction
+from fnqs_data.generate.build import cached_dataset
+from fnqs_eval.energy import evaluate_records
+from fnqs_train.checkpoint import FOLDER_NAME, resolve_checkpoint
+from fnqs_train.commands import load_params, train_main
+from fnqs_train.config import load_config, recipe_path
+
+RUNS = {"bcc_five": ("one of five that share", 1), "bcc_a36": ("alone", 0)}
+"""Names of the runs, their labels, and the place of the cell among their configurations."""
+
+QUICK = dataclasses.replace(SETTINGS, walkers=256, equilibration_sweeps=300, target_error=3e-4, max_measurements=200)
+
+
+def main() -> None:
+    """Train, sample every kept checkpoint, draw."""
+    configure()
+    rows = []
+    for name, (label, place) in RUNS.items():
+        train_main([str(CONFIGS / f"{name}.toml"), "--resume"])
+        folder = Path("runs") / name
+        steps = sorted(int(step.name) for step in (folder / FOLDER_NAME).iterdir() if step.name.isdigit())
+        for step in steps:
+            checkpoint = resolve_checkpoint(folder / FOLDER_NAME / str(step))
+            config = load_config(checkpoint.run_folder)
+            record = list(cached_dataset(recipe_path(config)))[place]
+            params = load_params(checkpoint, config)
+            (result,) = evaluate_records(WaveFunction(config.model), params, [record], QUICK)
+            row = {"run": name, "step": step, "energy": result.energy_per_atom, "error": result.error_per_atom}
+            row |= {"variance_per_atom": result.variance_per_atom, "v_score": result.v_score, "label": label}
+            rows.append(row)
+            print(f"{label:24} step {step:5}  {with_error(row['energy'], row['error'])} Ha/atom", flush=True)
+    Path("runs/shared_and_alone.json").write_text(json.dumps(rows, indent=1))
+    draw(rows, read_toml(REFERENCES)["bcc_a36"][0]["energy"])
+
+
+def draw(rows: list[dict], reference: float) -> None:
+    """Energy of the cell against steps of both runs, above the reference (mHa per atom)."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for name, (label, _) in RUNS.items():
+        own = [row for row in rows if row["run"] == name]
+        axes.errorbar(
+            [row["step"] for row in own],
+            [1e3 * (row["energy"] - reference) for row in own],
+            [1e3 * row["error"] for row in own],
+            marker="o",
+            capsize=2,
+            label=label,
+        )
+    axes.axhline(0, color="0.5", lw=0.8)
+    axes.text(0.99, 0, "FermiNet alone, 50,000 steps ", transform=axes.get_yaxis_transform(), ha="right", va="bottom")
+    axes.set(xlabel="steps (64 walkers of the cell in each)", ylabel="E/N above the reference (mHa)")
+    axes.set_title("bcc, N = 16, a = 3.6 bohr, Γ", loc="left")
+    axes.legend(frameon=False)
+    figure.savefig("runs/shared_and_alone.png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()
