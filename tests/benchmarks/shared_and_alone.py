@@ -2,7 +2,7 @@
 
     python tests/benchmarks/shared_and_alone.py
 
-Trains configs/benchmarks/bcc_five.toml and bcc_a36.toml (what is there already is resumed or used as it is), samples the
+Trains configs/benchmarks/bcc_five.toml and bcc_a36.toml (what is there is resumed or used as it is), samples the
 cell of a = 3.6 bohr separately at every checkpoint that was kept, and writes runs/shared_and_alone.json and .png.
 """
 
