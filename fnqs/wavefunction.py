@@ -14,6 +14,7 @@ from typing import cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnqs.density_waves import EXPONENTS, WaveFactor, log_wave_factor, wave_factor
 from fnqs.forward_laplacian import (
@@ -146,9 +147,12 @@ class Encoder(nn.Module):
         sharpness = Linear(terms, name="sharpness_head", gain=0.1)(average)
         fermi_energy = FREE_ELECTRON_FERMI_ENERGY / density**2
         inverse_temperature = 8 * jnp.exp(sharpness.astype(density.dtype)) / fermi_energy
-        virtual = START_VIRTUAL + Linear(terms, name="virtual_head", gain=0.1)(average)
+        # Bounded by the weight of the closed shells, which must not be left for empty levels.
+        virtual = nn.sigmoid(
+            np.log(START_VIRTUAL / (1 - START_VIRTUAL)) + Linear(terms, name="virtual_head", gain=0.1)(average)
+        )
         open_shell = Linear(terms * STATES, name="open_shell_head", gain=0.1)(average).reshape(terms, STATES)
-        open_shell = open_shell.at[:, 0].add(START_OPEN_SHELL)
+        open_shell = jnp.tanh(open_shell.at[:, 0].add(np.arctanh(START_OPEN_SHELL)))
         pairing = jax.vmap(partial(pairing_matrix, system.basis, pairs=number // 2))(
             onsite.astype(density.dtype),
             inverse_temperature,
