@@ -303,6 +303,9 @@ def test_opposite_twist_is_the_conjugate(request, name):
     other_phase, other_log = model.log_psi_of_walkers(back, walkers)
     np.testing.assert_allclose(other_log - log, other_log[0] - log[0], atol=ROUNDING)
     np.testing.assert_allclose(other_phase * phase, other_phase[0] * phase[0], atol=ROUNDING)
+    if name == "model":
+        # So energies are equal too, walker by walker; local energies of some ten Ha, with rounding of the same size.
+        assert model.local_energy(back) == pytest.approx(np.conj(model.local_energy(forth)), rel=ROUNDING)
 
 
 @pytest.mark.parametrize("name", ["model", "two_terms"])
