@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class ModelConfig:
         message_rounds: electron message-passing rounds after the first density sums.
         proton_rounds: the same for the protons.
         determinants: pairing terms summed.
+        antisymmetric: pairing: correlated pairs of levels of a learned Hamiltonian; slater: its lowest levels, filled;
+            plane_waves: the lowest plane waves, filled, at Gamma only. The last two are there for comparison.
     """
 
     s_exponents: tuple[float, ...] = (1.2, 0.4, 0.13)
@@ -30,3 +33,4 @@ class ModelConfig:
     message_rounds: int = 1
     proton_rounds: int = 2
     determinants: int = 1
+    antisymmetric: Literal["pairing", "slater", "plane_waves"] = "pairing"

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from fnqs.cell import reciprocal_vectors
+from fnqs.errors import InputError
 
 MOST_LEVELS = 12
 """Levels G that the last pair may take (a static shape)."""
@@ -62,6 +63,33 @@ def closed_shells(size: int, pairs: int) -> OpenShell:
     return OpenShell(fillings, np.zeros((size, MOST_LEVELS)), np.zeros((STATES, MOST_LEVELS, MOST_LEVELS)))
 
 
+def fill_lowest(
+    energies: np.ndarray, orbitals: np.ndarray, fields: np.ndarray, sites: np.ndarray, cell: np.ndarray
+) -> OpenShell:
+    """Fill the levels of a Slater determinant; of a last shell with too few pairs, those that the tie field prefers.
+
+    Arguments as those of `find_open_shell`; the first of the states has all pairs of the last shell.
+
+    Raises:
+        InputError: the last shell has more levels than MOST_LEVELS.
+    """
+    pairs = (int(sites.max()) + 1) // 2
+    shell = closed_shells(len(energies), pairs)
+    first, last = _shell(energies, pairs, SAME_LEVEL * _fermi_energy(cell, pairs))
+    if last == pairs:
+        return shell
+    number = last - first
+    if number > MOST_LEVELS:
+        raise InputError(f"a Slater determinant cannot choose among the {number} levels of its last shell")
+    levels = orbitals[:, first:last]
+    _, chosen = np.linalg.eigh(np.diag(energies[first:last]) + _tie(fields @ levels, fields, sites))
+    chosen = chosen[:, : pairs - first]
+    shell.fillings[:] = first, last, 2.0 * pairs
+    shell.levels[:, :number] = levels
+    shell.states[0, :number, :number] = chosen @ chosen.T
+    return shell
+
+
 def find_open_shell(
     energies: np.ndarray,
     orbitals: np.ndarray,
@@ -83,8 +111,7 @@ def find_open_shell(
         counts: numbers of grid points along the lattice vectors.
     """
     pairs = (int(sites.max()) + 1) // 2
-    volume = abs(np.linalg.det(cell))
-    fermi_energy = FREE_ELECTRON_FERMI_ENERGY / (3 * volume / (8 * np.pi * pairs)) ** (2 / 3)
+    fermi_energy = _fermi_energy(cell, pairs)
     first, last = _shell(energies, pairs, SAME_LEVEL * fermi_energy)
     if last == pairs or pairs - first != 1 or last - first > MOST_LEVELS:
         return None
@@ -125,8 +152,7 @@ def _pair_states(
     # Rows and columns are pairs of levels (up, down); integrals[i, k, j, l] moves up from k to i and down from l to j.
     matrix = integrals.transpose(0, 2, 1, 3).reshape(number**2, number**2)
     matrix = matrix + np.diag(np.add.outer(energies, energies).ravel())
-    tie = np.mean(orbitals[:, :, None] * orbitals[:, None] * _tie_field(fields, sites)[:, None, None], axis=0)
-    tie = TIE * tie / np.linalg.norm(tie)
+    tie = _tie(orbitals, fields, sites)
     matrix = matrix + np.kron(tie, np.eye(number)) + np.kron(np.eye(number), tie)
     found, vectors = np.linalg.eigh(matrix)
     distinct = np.flatnonzero(np.diff(found, prepend=-np.inf) > SAME_STATE)[:STATES]
@@ -145,7 +171,15 @@ def _square(states: np.ndarray) -> np.ndarray:
     return states.reshape(-1, number, number)
 
 
-def _tie_field(fields: np.ndarray, sites: np.ndarray) -> np.ndarray:
-    """Return a field (G,) on the grid that treats no two protons alike."""
+def _tie(orbitals: np.ndarray, fields: np.ndarray, sites: np.ndarray) -> np.ndarray:
+    """Matrix (G, G) among levels (grid, G) of a field that treats no two protons alike, of size TIE."""
     weights = np.cos(1.0 + 2.3 * sites)
-    return np.sum(weights * fields**2, axis=1)
+    field = np.sum(weights * fields**2, axis=1)
+    tie = np.mean(orbitals[:, :, None] * orbitals[:, None] * field[:, None, None], axis=0)
+    return TIE * tie / np.linalg.norm(tie)
+
+
+def _fermi_energy(cell: np.ndarray, pairs: int) -> float:
+    """Fermi energy of as many free electrons, Ha."""
+    volume = abs(np.linalg.det(cell))
+    return FREE_ELECTRON_FERMI_ENERGY / (3 * volume / (8 * np.pi * pairs)) ** (2 / 3)

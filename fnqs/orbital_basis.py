@@ -18,7 +18,7 @@ from scipy.special import k1
 from fnqs.cell import reciprocal_vectors
 from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
-from fnqs.open_shell import OpenShell, closed_shells, find_open_shell
+from fnqs.open_shell import OpenShell, closed_shells, fill_lowest, find_open_shell
 
 GRID_SPACING = 0.45
 """Largest distance between grid points along a lattice vector (bohr)."""
@@ -96,7 +96,9 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     if not np.iscomplexobj(projected):
         energies, vectors = np.linalg.eigh(projected)
         sites = np.repeat(np.arange(len(protons)), orbitals_per_proton(config))
-        shell = find_open_shell(energies, inverse.T @ vectors, values, sites, cell, counts) or shell
+        levels = energies, inverse.T @ vectors, values, sites, cell
+        slater = config.antisymmetric == "slater"
+        shell = (fill_lowest(*levels) if slater else find_open_shell(*levels, counts)) or shell
     return OrbitalBasis(
         lower=lower / norm[:, None],
         inverse=inverse,

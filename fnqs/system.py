@@ -11,9 +11,11 @@ import numpy as np
 
 from fnqs.configuration import Configuration
 from fnqs.density_waves import WaveLists, make_waves
+from fnqs.errors import InputError
 from fnqs.ewald import EwaldLists, make_ewald
 from fnqs.model_config import ModelConfig
 from fnqs.orbital_basis import OrbitalBasis, make_orbital_basis
+from fnqs.plane_waves import PlaneWaves, make_plane_waves
 
 
 @jax.tree_util.register_dataclass
@@ -26,21 +28,33 @@ class System:
         basis: overlaps and starting Hamiltonian of the proton-centred orbitals.
         ewald: lists and constants of the Coulomb energy.
         waves: of the Jastrow factor.
+        plane_waves: that are filled, where they are the orbitals of the model.
     """
 
     configuration: Configuration
     basis: OrbitalBasis
     ewald: EwaldLists
     waves: WaveLists
+    plane_waves: PlaneWaves | None = None
 
 
 def make_system(configuration: Configuration, config: ModelConfig, *, force_complex: bool = False) -> System:
-    """Prepare one configuration; with `force_complex` the wave function is complex even at Gamma."""
+    """Prepare one configuration; with `force_complex` the wave function is complex even at Gamma.
+
+    Raises:
+        InputError: a twist, for a model of plane waves.
+    """
     basis = make_orbital_basis(configuration, config)
     if force_complex and not np.iscomplexobj(basis.hamiltonian):
         basis = dataclasses.replace(basis, hamiltonian=basis.hamiltonian.astype(np.complex128))
     ewald = make_ewald(configuration)
-    return System(configuration, basis, ewald, make_waves(configuration, ewald.cell))
+    waves = make_waves(configuration, ewald.cell)
+    if config.antisymmetric != "plane_waves":
+        return System(configuration, basis, ewald, waves)
+    if np.iscomplexobj(basis.hamiltonian):
+        twist = tuple(np.asarray(configuration.twist).tolist())
+        raise InputError(f'twist {twist}: a model with antisymmetric = "plane_waves" takes no twist but (0, 0, 0)')
+    return System(configuration, basis, ewald, waves, make_plane_waves(configuration, ewald.cell))
 
 
 def stack_systems(systems: Sequence[System]) -> System:

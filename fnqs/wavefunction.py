@@ -7,6 +7,7 @@ determinants of orbitals at backflow positions z, and the phase of the twist. On
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -45,7 +46,11 @@ from fnqs.neighbours import (
 from fnqs.open_shell import FREE_ELECTRON_FERMI_ENERGY, STATES
 from fnqs.orbital_basis import orbitals_per_proton, shells
 from fnqs.pairing import orbitals, pair_functions, pairing_matrix
+from fnqs.plane_waves import PlaneWaves, WaveAmplitudes, wave_orbitals
 from fnqs.system import System
+
+COLD = 1e4
+"""Inverse temperature of a Slater determinant, in Fermi energies of free electrons: far below any gap it may meet."""
 
 START_VIRTUAL = 0.1
 """Amplitude of the pairs in empty levels that an untrained model starts with."""
@@ -73,6 +78,7 @@ class Context:
         vector_filters: (N, K, C) the same for vector channels.
         amplitudes: (D, A, B) how the electrons' amplitudes act on each orbital.
         pairing: (D, B, B) pairing matrices in double precision, complex at a general twist.
+        plane_waves: the orbitals, B = N/2, where they are not those of the protons.
     """
 
     cell: jax.Array
@@ -90,6 +96,7 @@ class Context:
     vector_filters: jax.Array
     amplitudes: jax.Array
     pairing: jax.Array
+    plane_waves: PlaneWaves | None
 
 
 class Encoder(nn.Module):
@@ -126,14 +133,8 @@ class Encoder(nn.Module):
             )
 
         average = jnp.mean(features, axis=0)
-        kinds, terms = orbitals_per_proton(config), config.determinants
-        shell = shells(config)  # the components of a p shell share their numbers: no direction is preferred
         filters = base[None] + head("filter_head", config.radial_functions, config.features)
         vector_filters = head("vector_filter_head", config.radial_functions, config.vectors, gain=0.3)
-        amplitudes = head("amplitude_head", terms, config.amplitudes, shell[-1] + 1, gain=1.0)[..., shell]
-        amplitudes = jnp.moveaxis(amplitudes, 0, 2).reshape(terms, config.amplitudes, number * kinds)
-        onsite = head("onsite_head", terms, shell[-1] + 1)[..., shell]
-        onsite = jnp.moveaxis(onsite, 0, 1).reshape(terms, number * kinds)
         pair_mean, whitening = whitened_pairs(cell.astype(dtype), inverse_cell.astype(dtype), number)
         proton_pairs = head("proton_pair_head", len(PAIR_RATES), gain=0.0) @ whitening.T
         electron_pairs = Linear(2 * len(PAIR_RATES), name="electron_pair_head", gain=0.0)(average)
@@ -144,21 +145,13 @@ class Encoder(nn.Module):
             head("proton_wave_head", len(EXPONENTS), gain=0.0),
             Linear(2 * len(EXPONENTS), name="electron_wave_head", gain=0.0)(average).reshape(2, -1),
         )
-        sharpness = Linear(terms, name="sharpness_head", gain=0.1)(average)
-        fermi_energy = FREE_ELECTRON_FERMI_ENERGY / density**2
-        inverse_temperature = 8 * jnp.exp(sharpness.astype(density.dtype)) / fermi_energy
-        # Bounded by the weight of the closed shells, which must not be left for empty levels.
-        virtual = nn.sigmoid(
-            np.log(START_VIRTUAL / (1 - START_VIRTUAL)) + Linear(terms, name="virtual_head", gain=0.1)(average)
-        )
-        open_shell = Linear(terms * STATES, name="open_shell_head", gain=0.1)(average).reshape(terms, STATES)
-        open_shell = jnp.tanh(open_shell.at[:, 0].add(np.arctanh(START_OPEN_SHELL)))
-        pairing = jax.vmap(partial(pairing_matrix, system.basis, pairs=number // 2))(
-            onsite.astype(density.dtype),
-            inverse_temperature,
-            virtual.astype(density.dtype),
-            open_shell.astype(density.dtype),
-        )
+        plane_waves = system.plane_waves
+        if plane_waves is not None:
+            amplitudes = WaveAmplitudes(config, name="plane_waves")(plane_waves, average, density)
+            unit = jnp.eye(number // 2, dtype=density.dtype)
+            pairing = jnp.broadcast_to(unit, (config.determinants, *unit.shape))
+        else:
+            amplitudes, pairing = self._levels(head, average, system, density)
         return Context(
             cell=cell.astype(dtype),
             inverse_cell=inverse_cell.astype(dtype),
@@ -175,7 +168,47 @@ class Encoder(nn.Module):
             vector_filters=vector_filters,
             amplitudes=amplitudes,
             pairing=pairing,
+            plane_waves=plane_waves,
         )
+
+    def _levels(
+        self, head: Callable[..., jax.Array], average: jax.Array, system: System, density: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Amplitudes (D, A, B) and pairing matrices (D, B, B) of the proton-centred orbitals.
+
+        Args:
+            head: linear function of the protons' features.
+            average: (F,) the mean of those features.
+            system: the configuration with its orbital basis.
+            density: () r_s, bohr, float64.
+        """
+        config = self.config
+        number, kinds, terms = system.configuration.protons.shape[0], orbitals_per_proton(config), config.determinants
+        shell = shells(config)  # the components of a p shell share their numbers: no direction is preferred
+        amplitudes = head("amplitude_head", terms, config.amplitudes, shell[-1] + 1, gain=1.0)[..., shell]
+        amplitudes = jnp.moveaxis(amplitudes, 0, 2).reshape(terms, config.amplitudes, number * kinds)
+        onsite = head("onsite_head", terms, shell[-1] + 1)[..., shell]
+        onsite = jnp.moveaxis(onsite, 0, 1).reshape(terms, number * kinds)
+        fermi_energy = FREE_ELECTRON_FERMI_ENERGY / density**2
+        if config.antisymmetric == "slater":
+            inverse_temperature = jnp.full(terms, COLD) / fermi_energy
+            virtual = jnp.zeros(terms)
+            open_shell = jnp.zeros((terms, STATES)).at[:, 0].set(1)
+        else:
+            sharpness = Linear(terms, name="sharpness_head", gain=0.1)(average)
+            inverse_temperature = 8 * jnp.exp(sharpness.astype(density.dtype)) / fermi_energy
+            # Bounded by the weight of the closed shells, which must not be left for empty levels.
+            virtual = Linear(terms, name="virtual_head", gain=0.1)(average)
+            virtual = nn.sigmoid(virtual + np.log(START_VIRTUAL / (1 - START_VIRTUAL)))
+            open_shell = Linear(terms * STATES, name="open_shell_head", gain=0.1)(average).reshape(terms, STATES)
+            open_shell = jnp.tanh(open_shell.at[:, 0].add(np.arctanh(START_OPEN_SHELL)))
+        pairing = jax.vmap(partial(pairing_matrix, system.basis, pairs=number // 2))(
+            onsite.astype(density.dtype),
+            inverse_temperature,
+            virtual.astype(density.dtype),
+            open_shell.astype(density.dtype),
+        )
+        return amplitudes, pairing
 
 
 class Amplitude(nn.Module):
@@ -225,7 +258,10 @@ class Amplitude(nn.Module):
         if derivatives:
             local, frame = own_frame(local)
         cell, inverse_cell, protons = widen((context.cell, context.inverse_cell, context.protons))
-        values = orbitals(cell, inverse_cell, protons, local, config)
+        if context.plane_waves is None:
+            values = orbitals(cell, inverse_cell, protons, local, config)
+        else:
+            values = wave_orbitals(context.plane_waves, local)
         phases, logs = [], []
         for term in range(config.determinants):
             mixing = widen(context.amplitudes[term])

@@ -21,6 +21,7 @@ from fnqs_eval.outputs import write_csv, write_extxyz
 from fnqs_eval.pictures import plot_training, plot_transfer
 from fnqs_eval.reliability import training_distribution
 from fnqs_eval.report import write_report
+from fnqs_eval.symmetry import reduce_by_symmetry
 from fnqs_eval.table import EnergyResult, print_table, write_json
 from fnqs_eval.transfer import DENSITY_SPLIT, PHASE_SPLIT, compare, held_out_records, summary
 from fnqs_eval.twists import parse_twists
@@ -105,8 +106,8 @@ def _add_energies(commands) -> None:
         "--twists",
         metavar="SET",
         help="evaluate every configuration at each of these and average, instead of the twist it comes with: "
-        "4x4x4 (Monkhorst-Pack, theta and -theta once), random:32 (seeded), or fractions of the reciprocal lattice "
-        "vectors such as '0,0,0;0.25,0,0'; both spins carry the same twist",
+        "4x4x4 (Monkhorst-Pack; of those that symmetry makes equal only one), random:32 (seeded), or fractions of the "
+        "reciprocal lattice vectors such as '0,0,0;0.25,0,0'; both spins carry the same twist",
     )
     parser.add_argument(
         "--relative",
@@ -141,19 +142,20 @@ def _energies(options: argparse.Namespace) -> int:
         max_measurements=options.measurements,
         seed=options.seed,
     )
-    tasks = records if twists is None else at_twists(records, twists)
-    each = settings if twists is None else settings_at_twists(settings, twists)
+    sets = [] if twists is None else [reduce_by_symmetry(twists, record.configuration) for record in records]
+    tasks = at_twists(records, sets) if sets else records
+    each = settings_at_twists(settings, sets) if sets else settings
     output = options.output or checkpoint.run_folder / f"energies-{options.configurations.stem}.json"
     if output.suffix in (".csv", ".extxyz"):
         raise InputError(f"--output {output}: name the JSON file; the CSV and extxyz files are written beside it")
     journal_path = output.with_name(output.name + SUFFIX)
     if options.restart:
         journal_path.unlink(missing_ok=True)
-    with Journal(journal_path, fingerprint(checkpoint, each, records, twists)) as journal:
+    with Journal(journal_path, fingerprint(checkpoint, each, tasks, twists)) as journal:
         results = evaluate_with_journal(
             WaveFunction(config.model), params, tasks, each, journal, lambda text: print(text, file=sys.stderr)
         )
-        rows = results if twists is None else with_averages(results, twists)
+        rows = with_averages(results, sets) if sets else results
         dataset = known_dataset(config)
         distribution = None if dataset is None else training_distribution(dataset, config.data.split)
         rows = finish(rows, records, distribution, options.relative)
@@ -161,7 +163,7 @@ def _energies(options: argparse.Namespace) -> int:
         print_table(rows, title=f"{options.checkpoint}, step {checkpoint.step}: zero-shot energies")
         provenance = _provenance(checkpoint, config, settings, str(options.configurations))
         if twists is not None:
-            provenance["twists"] = twists.description
+            provenance["twists"] = "; ".join(dict.fromkeys(used.description for used in sets))
             print("both spins carry the same twist")
         if len(averages(rows)) > 1:
             provenance["relative_to"] = options.relative

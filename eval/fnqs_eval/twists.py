@@ -1,8 +1,8 @@
 """Sets of twists for twist averaging: grids, random sets and lists, and the mean over them.
 
 Both spins carry the same twist. Time reversal, psi -> psi*, turns a state of twist theta into one of -theta with the
-same energy, for the exact state and for this wave function alike, so one of each pair is enough. Point groups are
-not used: rotations are symmetries of the wave function only together with the cell.
+same energy, for the exact state and for this wave function alike, so one of each pair is enough. What the point group
+of a crystal adds is in `symmetry`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ class TwistSet:
         twists: (T, 3) fractions of the reciprocal lattice vectors in (-1/2, 1/2].
         weights: (T,) summing to 1.
         random: whether they are a random sample, so that their scatter belongs to the error of the mean.
+        sizes: of a Monkhorst-Pack grid; None for other sets.
     """
 
     description: str
     twists: np.ndarray
     weights: np.ndarray
     random: bool = False
+    sizes: tuple[int, int, int] | None = None
 
 
 def parse_twists(text: str, seed: int = 0) -> TwistSet:
@@ -52,14 +54,16 @@ def parse_twists(text: str, seed: int = 0) -> TwistSet:
         InputError: anything else, a grid with a zero, a twist outside (-0.5, 1), or too many of them.
     """
     if re.fullmatch(r"\d+x\d+x\d+", text):
-        sizes = [int(size) for size in text.split("x")]
+        first, second, third = (int(size) for size in text.split("x"))
+        sizes = first, second, third
         if min(sizes) < 1 or math.prod(sizes) > MOST_TWISTS:
             raise InputError(
                 f"--twists {text}: each number of a grid is 1 or more, and their product {MOST_TWISTS} at most"
             )
         full = monkhorst_pack(sizes)
         twists, weights = reduce_by_time_reversal(full, np.full(len(full), 1 / len(full)))
-        return TwistSet(f"{text} Monkhorst-Pack, {len(full)} twists as {len(twists)} up to sign", twists, weights)
+        description = f"{text} Monkhorst-Pack, {len(full)} twists as {len(twists)} up to sign"
+        return TwistSet(description, twists, weights, sizes=sizes)
     if found := re.fullmatch(r"random:(\d+)", text):
         count = int(found[1])
         if not 1 <= count <= MOST_TWISTS:
@@ -80,7 +84,12 @@ def monkhorst_pack(sizes: Sequence[int]) -> np.ndarray:
     Returns:
         (q1 q2 q3, 3); an odd q contains 0, an even one does not.
     """
-    axes = [(2 * np.arange(1, size + 1) - size - 1) / (2 * size) for size in sizes]
+    return grid_integers(sizes) / (2 * np.array(sizes))
+
+
+def grid_integers(sizes: Sequence[int]) -> np.ndarray:
+    """Twists (q1 q2 q3, 3) of `monkhorst_pack` as whole numbers 2r - q - 1 of 1/2q."""
+    axes = [2 * np.arange(1, size + 1) - size - 1 for size in sizes]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 

@@ -28,18 +28,18 @@ SECONDS_BETWEEN_LINES = 10.0
 """Least time between two lines of progress."""
 
 
-def at_twists(records: Sequence[Record], twists: TwistSet) -> list[Record]:
-    """Every record at every twist of a set, one record's twists after the other's."""
+def at_twists(records: Sequence[Record], sets: Sequence[TwistSet]) -> list[Record]:
+    """Every record at every twist of its set, one record's twists after the other's."""
     return [
         dataclasses.replace(record, configuration=dataclasses.replace(record.configuration, twist=twist))
-        for record in records
+        for record, twists in zip(records, sets, strict=True)
         for twist in twists.twists
     ]
 
 
-def settings_at_twists(settings: EvaluationSettings, twists: TwistSet) -> EvaluationSettings:
-    """Choose the error of each single twist with which the average reaches the one asked for."""
-    share = float(np.sqrt(np.sum(twists.weights**2)))
+def settings_at_twists(settings: EvaluationSettings, sets: Sequence[TwistSet]) -> EvaluationSettings:
+    """Choose the error of each single twist with which every average reaches the one asked for."""
+    share = max(float(np.sqrt(np.sum(twists.weights**2))) for twists in sets)
     return dataclasses.replace(settings, target_error=settings.target_error / share)
 
 
@@ -69,21 +69,18 @@ def evaluate_with_journal(
     return [journal.results[place] for place in range(len(records))]
 
 
-def with_averages(results: Sequence[EnergyResult], twists: TwistSet) -> list[EnergyResult]:
+def with_averages(results: Sequence[EnergyResult], sets: Sequence[TwistSet]) -> list[EnergyResult]:
     """Give each result its weight and put the average of a configuration after its twists."""
-    size, rows = len(twists.twists), []
-    for start in range(0, len(results), size):
-        members = [
-            dataclasses.replace(result, weight=float(weight))
-            for result, weight in zip(results[start : start + size], twists.weights, strict=True)
-        ]
+    waiting, rows = iter(results), []
+    for twists in sets:
+        members = [dataclasses.replace(next(waiting), weight=float(weight)) for weight in twists.weights]
         rows += [*members, _average(members, twists)]
     return rows
 
 
 def averages(rows: Sequence[EnergyResult]) -> list[EnergyResult]:
     """One row a configuration: its average over twists, or its only energy."""
-    return [row for row in rows if row.twist is None or row.weight is None]
+    return [row for row in rows if _is_total(row)]
 
 
 def finish(
@@ -101,18 +98,18 @@ def finish(
         relative_to: "first" or "lowest" configuration.
     """
     distances = [None if distribution is None else distribution.distance(record) for record in records]
-    size = len(rows) // len(records)
-    finished = []
-    for place, row in enumerate(rows):
-        record = records[place // size]
-        row = dataclasses.replace(row, distance=distances[place // size], label_convention=label_convention(record))
-        finished.append(dataclasses.replace(row, reliability=judge(row)))
+    finished, place = [], 0
+    for row in rows:
+        convention = label_convention(records[place])
+        known = dataclasses.replace(row, distance=distances[place], label_convention=convention)
+        finished.append(dataclasses.replace(known, reliability=judge(known)))
+        place += _is_total(row)  # the last row of a configuration
     totals = averages(finished)
     usable = [total for total in totals if math.isfinite(total.energy_per_atom)]
     if len(totals) < 2 or not usable:
         return finished
     reference = totals[0] if relative_to == "first" else min(usable, key=lambda total: total.energy_per_atom)
-    return [_relative(row, reference) if row.twist is None or row.weight is None else row for row in finished]
+    return [_relative(row, reference) if _is_total(row) else row for row in finished]
 
 
 def label_convention(record: Record) -> str:
@@ -169,6 +166,10 @@ def _average(members: Sequence[EnergyResult], twists: TwistSet) -> EnergyResult:
         effective_samples=float(np.sum(samples)),
         flags=flags,
     )
+
+
+def _is_total(row: EnergyResult) -> bool:
+    return row.twist is None or row.weight is None
 
 
 def _relative(result: EnergyResult, reference: EnergyResult) -> EnergyResult:

@@ -89,11 +89,12 @@ def test_done_early_makes_room_for_the_next(wavefunction, params, make_bcc, monk
 def test_twists_are_averaged_and_time_reversed_ones_agree(wavefunction, params, make_bcc):
     records = [make_bcc(0), make_bcc(1)]
     twists = parse_twists("0.25,0.1,0;-0.25,-0.1,0")
-    tasks = at_twists(records, twists)
+    sets = [twists] * 2
+    tasks = at_twists(records, sets)
     assert [task.configuration.twist[0] for task in tasks] == [0.25, -0.25, 0.25, -0.25]
-    each = settings_at_twists(SETTINGS, twists)
+    each = settings_at_twists(SETTINGS, sets)
     assert each.target_error == pytest.approx(SETTINGS.target_error * math.sqrt(2))
-    rows = with_averages(evaluate_records(wavefunction, params, tasks, each), twists)
+    rows = with_averages(evaluate_records(wavefunction, params, tasks, each), sets)
     assert [row.twist for row in rows[:3]] == [(0.25, 0.1, 0.0), (-0.25, -0.1, 0.0), None]
     for plus, minus, mean in (rows[:3], rows[3:]):
         assert abs(plus.energy_per_atom - minus.energy_per_atom) < 4 * np.hypot(

@@ -1,5 +1,6 @@
 """A small wave function in float64 and a few cells to try it on."""
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 
@@ -116,6 +117,24 @@ def model() -> Model:
 def two_terms() -> Model:
     """The same with two determinants."""
     return Model(ModelConfig(features=8, vectors=4, amplitudes=4, radial_functions=4, determinants=2, message_rounds=2))
+
+
+@pytest.fixture(scope="session")
+def slater() -> Model:
+    """The same with a Slater determinant."""
+    return Model(dataclasses.replace(SMALL, antisymmetric="slater"))
+
+
+@pytest.fixture(scope="session")
+def plane_waves() -> Model:
+    """The same with plane waves."""
+    return Model(dataclasses.replace(SMALL, antisymmetric="plane_waves"))
+
+
+@pytest.fixture
+def any_model(request, name) -> Model:
+    """The model of a test that is parametrised by the names of the fixtures above."""
+    return request.getfixturevalue(name)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,12 @@ ROUNDING = 1e-9
 """Of log|psi| and the phase in float64: the overlap's floor and close levels magnify 1e-15 by some 1e5."""
 
 real_and_complex = pytest.mark.parametrize("twist", [GAMMA, GENERAL])
+all_parts = pytest.mark.parametrize(
+    ("name", "twist"),
+    [("model", GAMMA), ("model", GENERAL), ("slater", GAMMA), ("plane_waves", GAMMA)],
+    ids=["pairing", "pairing-twisted", "slater", "plane-waves"],
+)
+"""Every antisymmetric part; a Slater determinant at a twist is that of the pairing."""
 
 
 def assert_equal(found, expected, factor=1.0, *, tolerance=ROUNDING):
@@ -39,14 +45,14 @@ def protons_replaced(model, case, protons, *, cell=None, electrons=None):
     return model.prepare(make_configuration(cell, protons, case.configuration.twist), electrons)
 
 
-@real_and_complex
-def test_antisymmetric_in_electrons_of_one_spin(model, twist):
-    case = model.case(4, twist)
-    reference = model.log_psi(case)
+@all_parts
+def test_antisymmetric_in_electrons_of_one_spin(any_model, twist):
+    case = any_model.case(4, twist)
+    reference = any_model.log_psi(case)
     for first, second in ((0, 1), (2, 3)):
         order = np.arange(4)
         order[[first, second]] = second, first
-        assert_equal(model.log_psi(case, case.electrons[order]), reference, -1)
+        assert_equal(any_model.log_psi(case, case.electrons[order]), reference, -1)
 
 
 @real_and_complex
@@ -71,10 +77,10 @@ def test_relabelled_protons(model, order, twist):
     assert_equal((1, model.log_psi(other)[1]), (1, model.log_psi(case)[1]))
 
 
-@real_and_complex
-def test_everything_moved_by_a_vector_of_the_grid(model, twist):
+@all_parts
+def test_everything_moved_by_a_vector_of_the_grid(any_model, twist):
     """Orbital integrals are done on a grid; moved by its vectors, everything is equal to rounding."""
-    case = model.case(4, twist)
+    model, case = any_model, any_model.case(4, twist)
     cell = np.asarray(case.configuration.cell)
     shift = np.array([1, 2, 3]) / _grid_counts(cell) @ cell
     other = protons_replaced(
@@ -208,10 +214,10 @@ def test_cusp_of_equal_spins(model, twist, pair):
     assert cusp(model, case, place, remove=np.log) == pytest.approx(0.25, abs=CUSP_ERROR)
 
 
-@real_and_complex
+@all_parts
 @pytest.mark.parametrize("partner", ["proton", "same spin", "opposite spin"])
-def test_local_energy_stays_finite_at_coalescence(model, twist, partner):
-    case = model.case(4, twist)
+def test_local_energy_stays_finite_at_coalescence(any_model, twist, partner):
+    model, case = any_model, any_model.case(4, twist)
     centre = {
         "proton": jnp.asarray(case.configuration.protons[1]),
         "same spin": case.electrons[1],
@@ -227,10 +233,12 @@ def test_local_energy_stays_finite_at_coalescence(model, twist, partner):
     assert np.isfinite(model.log_psi(case, case.electrons.at[0].set(centre))[1]) or partner == "same spin"
 
 
-def test_one_set_of_weights_for_all_systems(model):
+@pytest.mark.parametrize("name", ["model", "plane_waves"])
+def test_one_set_of_weights_for_all_systems(any_model, name):
     """Any N, cell, density and twist; the shapes of freshly drawn parameters do not depend on any of them."""
+    model, other = any_model, GENERAL if name == "model" else GAMMA
     shapes = jax.tree.map(jnp.shape, model.params)
-    for number, twist, radius in ((2, GAMMA, 1.0), (4, GENERAL, 1.3), (6, GAMMA, 2.0)):
+    for number, twist, radius in ((2, GAMMA, 1.0), (4, other, 1.3), (6, GAMMA, 2.0)):
         case = model.case(number, twist, seed=3, radius=radius)
         drawn = jax.eval_shape(model.wavefunction.init, jax.random.key(0), case.system)
         assert jax.tree.map(lambda leaf: leaf.shape, drawn) == shapes
@@ -295,6 +303,9 @@ def test_opposite_twist_is_the_conjugate(request, name):
     other_phase, other_log = model.log_psi_of_walkers(back, walkers)
     np.testing.assert_allclose(other_log - log, other_log[0] - log[0], atol=ROUNDING)
     np.testing.assert_allclose(other_phase * phase, other_phase[0] * phase[0], atol=ROUNDING)
+    if name == "model":
+        # So energies are equal too, walker by walker; local energies of some ten Ha, with rounding of the same size.
+        assert model.local_energy(back) == pytest.approx(np.conj(model.local_energy(forth)), rel=ROUNDING)
 
 
 @pytest.mark.parametrize("name", ["model", "two_terms"])
@@ -338,21 +349,23 @@ def test_complex_on_request(model):
     assert_equal(model.log_psi(other, shifted), reference)
 
 
-def test_every_parameter_acts(two_terms, compiled):
+@pytest.mark.parametrize("name", ["two_terms", "plane_waves"])
+def test_every_parameter_acts(any_model, compiled):
     """No weight is without effect on log psi, with closed shells or with an open one (a ring of four)."""
     ring = 1.8 * np.arange(4)[:, None] * np.array([1.0, 0, 0])
-    cases = two_terms.case(4), two_terms.prepare(make_configuration(7.2 * np.eye(3), ring), ring + 0.3)
+    cases = any_model.case(4), any_model.prepare(make_configuration(7.2 * np.eye(3), ring), ring + 0.3)
 
     def log_psi(params):
-        contexts = [two_terms.wavefunction.encode(params, case.system) for case in cases]
+        contexts = [any_model.wavefunction.encode(params, case.system) for case in cases]
         logs = [
-            two_terms.wavefunction.log_psi(params, *x)[1]
+            any_model.wavefunction.log_psi(params, *x)[1]
             for x in zip(contexts, [c.electrons for c in cases], strict=True)
         ]
         return sum(logs)
 
-    gradient = compiled(jax.grad(log_psi))(two_terms.params)
-    assert [jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(gradient) if not leaf.any()] == []
+    gradient = compiled(jax.grad(log_psi))(any_model.params)
+    idle = [jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(gradient) if not leaf.any()]
+    assert [path for path in idle if any_model.config.determinants > 1 or "log_weights" not in path] == []
 
 
 def test_redundant_orbitals_are_left_empty(model):
