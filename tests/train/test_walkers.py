@@ -2,17 +2,18 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
+from fnqs_train.shares import read_arrays, write_arrays
 from fnqs_train.walkers import START_WIDTH, Population
 
 NUMBERS = np.array([2, 4, 2, 8, 4, 2])
 CHOSEN = np.array([0, 1, 2, 4])  # two of N = 2, two of N = 4; the last N = 2 and the N = 8 are held out
 
 
-def visit(population, number, indices, value):
+def visit(population, number, indices, value, step=0):
     indices = np.array(indices)
     shape = (len(indices), population.walkers, number, 3)
     positions = np.full(shape, value, np.float32)
-    population.put(number, indices, positions, np.full(len(indices), 0.5), np.full(len(indices), 0.4, np.float32))
+    population.put(number, indices, positions, np.full(len(indices), 0.5), np.full(len(indices), 0.4, np.float32), 0.1, step)
 
 
 def test_all_are_fresh_until_they_are_visited():
@@ -48,11 +49,12 @@ def test_forgotten_ones_start_again():
     assert population.visited == 1
 
 
-def test_a_saved_state_comes_back():
+def test_a_saved_state_comes_back(tmp_path):
     population = Population(NUMBERS, CHOSEN, walkers=2)
     visit(population, 2, [2], 1.0)
     visit(population, 4, [1, 4], 2.0)
-    state = {key: {name: np.array(x) for name, x in arrays.items()} for key, arrays in population.state().items()}
+    write_arrays(tmp_path, population.state())
+    state = read_arrays(tmp_path)
     again = Population(NUMBERS, CHOSEN, walkers=2)
     again.restore(state)
     assert again.visited == 3
@@ -64,7 +66,8 @@ def test_a_saved_state_comes_back():
 
 
 @pytest.mark.parametrize(("chosen", "walkers"), [(CHOSEN, 1), (CHOSEN, 4), (CHOSEN[:3], 2), (np.arange(6), 2)])
-def test_a_state_of_other_data_or_another_number_of_walkers_is_refused(chosen, walkers):
-    state = Population(NUMBERS, chosen, walkers=2 if len(chosen) != 4 else walkers).state()
+def test_a_state_of_other_data_or_another_number_of_walkers_is_refused(tmp_path, chosen, walkers):
+    write_arrays(tmp_path, Population(NUMBERS, chosen, walkers=2 if len(chosen) != 4 else walkers).state())
+    state = read_arrays(tmp_path)
     with pytest.raises(InputError, match="other data or another number of walkers"):
         Population(NUMBERS, CHOSEN, walkers=2).restore(state)
