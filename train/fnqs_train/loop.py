@@ -24,7 +24,7 @@ from fnqs_train.preparation import PreparedBatches
 from fnqs_train.progress import TrainingProgress
 from fnqs_train.record import MetricsRecord
 from fnqs_train.schedule import Schedule
-from fnqs_train.sharding import fetch_walkers, make_mesh, place_walkers, random_keys
+from fnqs_train.sharding import fetch_walkers, make_mesh, place_same, place_walkers, random_keys
 from fnqs_train.step import Learned, StepReport, make_equilibration, make_optimizer, make_step
 from fnqs_train.stopping import Stopped, stop_requested
 from fnqs_train.walkers import Population
@@ -132,6 +132,8 @@ def train(
                 window = Window(restored.meta["window"])
                 start = restored.step
 
+        learned = place_same(mesh, learned)
+
         def save(step: int, report: StepReport) -> None:
             meta = {
                 "data_fingerprint": stream.fingerprint,
@@ -175,7 +177,7 @@ def train(
                 key, equilibration_key = keys(step)
                 walkers, widths, fresh = population.take(batch.number, batch.indices)
                 stale = population.ages(batch.number, batch.indices, step) > sampling.stale_after
-                walkers = place_walkers(mesh, walkers)
+                walkers, widths = place_walkers(mesh, walkers), place_same(mesh, widths)
 
                 # ---- New and stale configurations equilibrate before they count, off the gradient path
                 if fresh.any() or stale.any():
@@ -213,7 +215,7 @@ def train(
                             f"step {step + 1}: the numbers stay non-finite ({', '.join(lost) or 'solve'}); "
                             f"lower optimizer.learning_rate or raise optimizer.damping, then start again"
                         )
-                    learned = Learned(restored.params, restored.optimizer)
+                    learned = place_same(mesh, Learned(restored.params, restored.optimizer))
                     refused, restored_once = 0, True
                     progress.message(f"parameters of step {restored.step} restored")
 

@@ -24,6 +24,9 @@ LOST = 3
 BEAT_SECONDS, SILENT_SECONDS = 5.0, 60.0
 """Time between two signs of life, and without one after which a process counts as dead."""
 
+GRACE_SECONDS = 2.0
+"""Time to come to the same end as another process by oneself."""
+
 
 class Peers:
     """Guards the connections of this process to the others in a thread of its own.
@@ -91,6 +94,7 @@ class Peers:
             if "bye" in message:
                 return False
             if "failed" in message:
+                time.sleep(GRACE_SECONDS)  # most failures meet all processes, and each says its own
                 self._lose(process, f"it stopped: {message['failed']}")
             if "lost" in message:
                 self._end(message["lost"], LOST)

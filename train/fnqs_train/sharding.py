@@ -90,6 +90,20 @@ def place_walkers(mesh: Mesh | None, walkers: np.ndarray) -> Any:
     return jax.make_array_from_process_local_data(NamedSharding(mesh, CUT), walkers)
 
 
+def place_same(mesh: Mesh | None, tree: Any) -> Any:
+    """Put arrays that every process has alike on all devices; always in one layout, or programs compile twice."""
+    if mesh is None:
+        return tree
+    layout = NamedSharding(mesh, SAME)
+
+    def place(leaf):
+        if isinstance(leaf, jax.Array) and leaf.sharding == layout:
+            return leaf
+        return jax.make_array_from_process_local_data(layout, np.asarray(leaf))
+
+    return jax.tree.map(place, tree)
+
+
 def fetch_walkers(walkers: jax.Array) -> np.ndarray:
     """Bring the walkers of this process's devices to the host."""
     if walkers.is_fully_addressable:
