@@ -21,7 +21,7 @@ from small_run import final_state, start_training, write_config
 
 from fnqs_train.checkpoint import CheckpointPath, find_damage
 
-STEPS, SAVE_EVERY = 12000, 20
+STEPS, SAVE_EVERY = 6000, 20
 LONGEST = 1.5
 """Seconds from the first step of a process to its kill, at most."""
 
