@@ -54,12 +54,16 @@ def finish(folder: Path, run: Path, *options: str) -> None:
 
 def kill_once(folder: Path, run: Path, rng: np.random.Generator, in_save: bool) -> str:
     """Resume the run and kill it; says in which moment."""
-    start = latest(run)
-    process = start_training(folder, run, *(["--resume"] if (run / "metrics.jsonl").exists() else []))
+    start, record = latest(run), run / "metrics.jsonl"
+    old = record.stat().st_ino if record.exists() else None
+    process = start_training(folder, run, *(["--resume"] if old else []))
     if rng.random() < 0.1:
         time.sleep(rng.uniform(0, 5.0))
     else:
-        while process.poll() is None and last_line(run) <= start:
+        # The record is replaced when the run goes on, cut back to the checkpoint.
+        while process.poll() is None and not (
+            record.exists() and record.stat().st_ino != old and last_line(run) > start
+        ):
             time.sleep(0.02)
         time.sleep(rng.uniform(0, LONGEST))
         end = time.monotonic() + 5

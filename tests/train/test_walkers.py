@@ -13,7 +13,9 @@ def visit(population, number, indices, value, step=0):
     indices = np.array(indices)
     shape = (len(indices), population.walkers, number, 3)
     positions = np.full(shape, value, np.float32)
-    population.put(number, indices, positions, np.full(len(indices), 0.5), np.full(len(indices), 0.4, np.float32), 0.1, step)
+    population.put(
+        number, indices, positions, np.full(len(indices), 0.5), np.full(len(indices), 0.4, np.float32), 0.1, step
+    )
 
 
 def test_all_are_fresh_until_they_are_visited():

@@ -44,7 +44,7 @@ def gather(place: Place, identity: str, seconds: float) -> dict[int, socket.sock
                 _refuse(
                     joined,
                     None,
-                    f"{len(missing)} of {place.processes} processes did not come within {seconds:.0f} s (number "
+                    f"{len(missing)} of {place.processes} processes did not come within {seconds:g} s (number "
                     f"{', '.join(map(str, missing[:8]))}); start one for each number",
                 )
             hello = _greeting(connection)
@@ -90,7 +90,7 @@ def join(place: Place, identity: str, seconds: float) -> dict[int, socket.socket
         except OSError as error:
             if time.monotonic() > deadline:
                 raise InputError(
-                    f"process {place.process}: no process 0 at {where} within {seconds:.0f} s "
+                    f"process {place.process}: no process 0 at {where} within {seconds:g} s "
                     f"({error.strerror or error}); is it started, and is the coordinator its address?"
                 ) from None
         time.sleep(0.1)
