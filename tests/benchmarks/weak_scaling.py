@@ -120,9 +120,8 @@ def main(folder: Path, processes: int, number: int, steps: int) -> int:
             port = free.getsockname()[1]
         before = sent_bytes()
         places = [(i, processes, port) for i in range(processes)]
-        finish(
-            [start(folder, run, core, processes * WALKERS, place) for core, place in zip(cores, places, strict=True)]
-        )
+        pairs = zip(cores, places, strict=True)
+        finish([start(folder, run, core, processes * WALKERS, place) for core, place in pairs])
         return sent_bytes() - before
 
     # The difference of two lengths leaves out what is sent at the start and at the end.
@@ -142,9 +141,8 @@ def main(folder: Path, processes: int, number: int, steps: int) -> int:
     print(f"R = {rows} rows, P = {parameters} parameters; bytes a step, all processes together:")
     for name, value in least.items():
         print(f"  {name:10s} {value / 1e6:8.3f} MB")
-    print(
-        f"  least {sum(least.values()) / 1e6:.3f} MB, sent {measured / 1e6:.3f} MB: {measured / sum(least.values()):.3f}"
-    )
+    total = sum(least.values())
+    print(f"  least {total / 1e6:.3f} MB, sent {measured / 1e6:.3f} MB: {measured / total:.3f}")
     shutil.rmtree(folder / "short")
     return int(efficiency < 0.85)
 
