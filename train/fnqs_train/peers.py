@@ -96,7 +96,7 @@ class Peers:
             if "failed" in message:
                 time.sleep(GRACE_SECONDS)  # most failures meet all processes, and each says its own
                 self._lose(process, f"it stopped: {message['failed']}")
-            if "lost" in message:
+            if "lost" in message and not self._closing.is_set():
                 self._end(message["lost"], LOST)
         if not data:
             self._lose(process, "its connection was closed")
