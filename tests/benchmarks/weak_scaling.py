@@ -11,7 +11,6 @@ do without. FOLDER keeps the compiled programs.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -65,11 +64,15 @@ def start(folder: Path, run: str, core: int, walkers: int, place: tuple[int, int
     return subprocess.Popen(["taskset", "-c", str(core), *arguments], env=environment, stdout=subprocess.DEVNULL)
 
 
-def finish(processes: list[subprocess.Popen]) -> None:
-    """Wait for all to end well."""
+def finish(processes: list[subprocess.Popen]) -> float:
+    """Wait for all to end well; returns the processor time (s) of one, on average."""
+    seconds = 0.0
     for process in processes:
-        if process.wait():
-            raise RuntimeError(f"exit code {process.returncode}")
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise RuntimeError(f"a process ended with status {status}")
+        seconds += usage.ru_utime + usage.ru_stime
+    return seconds / len(processes)
 
 
 def step_time(run: Path) -> tuple[float, float]:
@@ -110,22 +113,26 @@ def main(folder: Path, processes: int, number: int, steps: int) -> int:
     if len(cores) < processes:
         raise RuntimeError(f"{processes} processes need as many cores, {len(cores)} are here")
 
-    finish([start(folder, "alone", cores[0], WALKERS, None)])
-    finish([start(folder, f"beside-{i}", core, WALKERS, None) for i, core in enumerate(cores)])
-
-    def together(run: str, length: int) -> int:
-        text = CONFIG.format(steps=length, configurations=CONFIGURATIONS)
-        (folder / "scaling.toml").write_text(text)
+    def measure(run: str, length: int, walkers: int, shared: bool) -> tuple[int, float]:
+        """Bytes sent and processor time of a process."""
+        (folder / "scaling.toml").write_text(CONFIG.format(steps=length, configurations=CONFIGURATIONS))
         with socket.create_server(("localhost", 0)) as free:
             port = free.getsockname()[1]
         before = sent_bytes()
-        places = [(i, processes, port) for i in range(processes)]
-        pairs = zip(cores, places, strict=True)
-        finish([start(folder, run, core, processes * WALKERS, place) for core, place in pairs])
-        return sent_bytes() - before
+        chosen = cores if shared else cores[:1]
+        places = [(i, processes, port) if shared else None for i in range(len(chosen))]
+        pairs = zip(chosen, places, strict=True)
+        seconds = finish([start(folder, run, core, walkers, place) for core, place in pairs])
+        return sent_bytes() - before, seconds
 
-    # The difference of two lengths leaves out what is sent at the start and at the end.
-    sent = together("together", steps) - together("short", LEFT_OUT)
+    # The difference of two lengths leaves out what the start and the end cost.
+    alone, together = (
+        np.subtract(measure(run, steps, walkers, shared), measure(f"{run}-short", LEFT_OUT, walkers, shared))
+        / (steps - LEFT_OUT)
+        for run, walkers, shared in (("alone", WALKERS, False), ("together", processes * WALKERS, True))
+    )
+    (folder / "scaling.toml").write_text(CONFIG.format(steps=steps, configurations=CONFIGURATIONS))
+    finish([start(folder, f"beside-{i}", core, WALKERS, None) for i, core in enumerate(cores)])
     times = {name: step_time(folder / name) for name in ("alone", "together")}
     beside = [step_time(folder / f"beside-{i}") for i in range(processes)]
     times["beside"] = (float(np.mean([middle for middle, _ in beside])), max(spread for _, spread in beside))
@@ -134,16 +141,15 @@ def main(folder: Path, processes: int, number: int, steps: int) -> int:
     efficiency = times["alone"][0] / times["together"][0]
     print(f"efficiency from 1 to {processes} processes: {efficiency:.2f}")
     print(f"  of separate runs at the same time: {times['alone'][0] / times['beside'][0]:.2f}")
+    print(f"  by processor time, {1e3 * alone[1]:.0f} and {1e3 * together[1]:.0f} ms: {alone[1] / together[1]:.2f}")
     parameters = sum(leaf.size for leaf in _leaves(restore_params(folder / "together")))
     rows = CONFIGURATIONS * WALKERS * processes
     least = least_bytes(rows, parameters, processes)
-    measured = sent / (steps - LEFT_OUT)
     print(f"R = {rows} rows, P = {parameters} parameters; bytes a step, all processes together:")
     for name, value in least.items():
         print(f"  {name:10s} {value / 1e6:8.3f} MB")
     total = sum(least.values())
-    print(f"  least {total / 1e6:.3f} MB, sent {measured / 1e6:.3f} MB: {measured / total:.3f}")
-    shutil.rmtree(folder / "short")
+    print(f"  least {total / 1e6:.3f} MB, sent {together[0] / 1e6:.3f} MB: {together[0] / total:.3f}")
     return int(efficiency < 0.85)
 
 
