@@ -57,11 +57,12 @@ def main(folder: Path, steps: int) -> int:
         if step % (steps // PARTS) == 0:
             files = len(list(Path("/proc/self/fd").iterdir()))
             threads = len(list(Path("/proc/self/task").iterdir()))
-            table.append((step, resident(), len(compilations), threads, files, 1e3 * float(np.median(times))))
-            print(
-                "step {:6d}  {:7.1f} MB  {} compilations  {} threads  {} files  {:.2f} ms".format(*table[-1]),
-                flush=True,
-            )
+            busy = (time.process_time() - used) / (steps // PARTS)
+            row = (step, resident(), len(compilations), threads, files, 1e3 * float(np.median(times)), 1e3 * busy)
+            table.append(row)
+            line = "step {:6d}  {:7.1f} MB  {} compilations  {} threads  {} files  {:.2f} ms, busy {:.2f} ms"
+            print(line.format(*row), flush=True)
+            used = time.process_time()
             times.clear()
 
     MetricsRecord.write = watch
