@@ -139,7 +139,16 @@ class ConfigurationStream:
     def batch(self, step: int) -> Batch:
         """Return this process's part of the batch of a step >= 0."""
         (number, twisted), indices = self._global_batch(step)
-        indices = indices[self.part(number, twisted)]
+        return self.read(step, indices[self.part(number, twisted)])
+
+    def members(self, step: int) -> np.ndarray:
+        """Return the data set positions of all configurations of the N whose turn a step is."""
+        bucket = self._buckets[int(self._turns[step % self.steps_per_epoch])]
+        return bucket.indices
+
+    def read(self, step: int, indices: np.ndarray) -> Batch:
+        """Return a batch of chosen configurations, of `members(step)`, instead of the one of the sequence."""
+        number, twisted = self._kinds[int(self._turns[step % self.steps_per_epoch])]
         return Batch(number, twisted, indices, self._dataset.configurations(indices))
 
     def epochs(self) -> grain.MapDataset[Batch]:
@@ -181,6 +190,7 @@ class _Bucket:
     element by element; a permutation from numpy takes 4 bytes a configuration, and a batch is a slice of it.
 
     Attributes:
+        indices: data set positions of its configurations.
         size: configurations in a batch.
         batches: number of batches in an epoch.
     """
@@ -200,11 +210,11 @@ class _Bucket:
                 places = places[systematic_sample(shares[places], visits, rng.random())]
             return places
 
-        self._indices, self._order = indices, order
+        self.indices, self._order = indices, order
 
     def batch(self, epoch: int, rank: int) -> np.ndarray:
         """Return the data set positions (size,) int64 of a batch of an epoch."""
-        return self._indices[self._order(epoch)[rank * self.size : (rank + 1) * self.size]]
+        return self.indices[self._order(epoch)[rank * self.size : (rank + 1) * self.size]]
 
 
 def _interleave(counts: list[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,22 +1,22 @@
 """Checkpoints of a run: whole or absent, verified by digest, readable from the folder alone.
 
-A step lives in RUN/checkpoints/<step>/ with the items params, optimizer, walkers and meta, written by Orbax,
-and blake2b.json, the digests of all its files, written last. A step without that file, or with another
-content, is damaged and never used.
+A step lives in RUN/checkpoints/<step>/ with the items params and optimizer, written by Orbax, walkers, plain arrays
+written by all processes, meta, a JSON file, and blake2b.json, the digests of all its files, written last; only then
+does the folder get its name. A step without that file, or with another content, is damaged and never used.
 """
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import json
-import logging
 import math
 import os
-import re
 import shutil
+import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,16 +24,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fnqs.errors import InputError
 from fnqs.files import write_text_whole
+from fnqs_train.agreement import known_to_all
+from fnqs_train.digests import DIGEST_NAME, digests_of, find_changes
+from fnqs_train.orbax_trees import restore_like, restore_plain, save_tree, system_error
+from fnqs_train.shares import copied, read_arrays, write_arrays
 
 FOLDER_NAME = "checkpoints"
-DIGEST_NAME = "blake2b.json"
 ENERGY_KEY = "energy_per_atom"
 """Entry of meta (Ha per atom) that tells the best checkpoint."""
+
+PART, SHARE = ".part", "share-"
+"""End of the name of a folder that is no checkpoint; beginning of that of a file saying that a share is whole."""
+
+SHARE_SECONDS = 1200.0
+"""Time that the first process waits for the walkers of the others."""
+
+SPARED = ("optimizer", "walkers")
+"""Items that an evaluation does without: they may be left out of a copy."""
 
 
 class CheckpointPath(NamedTuple):
@@ -70,8 +80,11 @@ class Restored:
 class Checkpoints:
     """The checkpoints of a run that is being trained; use as a context manager.
 
+    A save copies the state and returns; a thread writes it, so the steps after it do not wait for the disk. At most one
+    save is on its way. Every process of a run calls every method at the same step.
+
     Args:
-        run_folder: the run's folder.
+        run_folder: the run's folder, the same for all processes.
         keep: latest steps kept; the one with the lowest energy is kept too.
         every_nth_kept: multiples of this step are kept as well; None: none.
     """
@@ -80,51 +93,67 @@ class Checkpoints:
         self.run_folder = Path(run_folder).resolve()
         self.keep = keep
         self.every_nth_kept = every_nth_kept
-        self._manager = self._open()
+        self._process, self._processes = jax.process_index(), jax.process_count()
+        self._latest: int = known_to_all(self._open)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._saving: Future[None] | None = None
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, *exception) -> None:
-        self._manager.close()
+        try:
+            # After a failure of the run, one of the save says nothing more.
+            self.wait() if exception[0] is None else futures.wait([self._saving] if self._saving else [])
+        finally:
+            self._writer.shutdown()
 
-    def save(
-        self, step: int, params: Any, optimizer: Any, walkers: Mapping[str, np.ndarray], meta: dict[str, Any]
-    ) -> bool:
-        """Save one step and delete those no longer kept.
+    def save(self, step: int, params: Any, optimizer: Any, walkers: Mapping[str, Any], meta: Mapping[str, Any]) -> bool:
+        """Copy the state for the thread that writes it, once the save before has ended.
 
         Args:
-            step: steps done so far.
+            step: steps done.
             params: pytree of arrays.
-            optimizer: pytree of arrays.
-            walkers: host arrays, none of size zero.
-            meta: JSON values; its "energy_per_atom" (Ha), where there is one, tells the best checkpoint.
+            optimizer: optax state, or another pytree.
+            walkers: nested dict of numpy arrays and `Share`s.
+            meta: JSON values; ENERGY_KEY is used to choose the best checkpoint.
 
         Returns:
-            False if this step is there already.
+            False if this or a later step is there already.
 
         Raises:
-            OSError: it cannot be written, for instance on a full disk; earlier checkpoints are untouched.
+            OSError: the save before could not be written, for instance on a full disk; earlier ones are untouched.
         """
-        items = ocp.args.Composite(
-            params=ocp.args.StandardSave(params),
-            optimizer=ocp.args.StandardSave(optimizer),
-            walkers=ocp.args.StandardSave(dict(walkers)),
-            meta=ocp.args.JsonSave(meta),
-        )
-        try:
-            with _quiet():
-                saved = self._manager.save(step, args=items)
-            if saved and jax.process_index() == 0:
-                _write_digests(CheckpointPath(self.run_folder, step).folder)
-        except Exception as error:
-            self._discard(step)
-            if (refused := _system_error(error)) is not None:
-                raise OSError(refused, os.strerror(refused), str(self.run_folder / FOLDER_NAME)) from error
-            raise
-        if saved:
-            self._delete_old()
-        return saved
+        self.wait()
+        if step <= self._latest:
+            return False
+        items = {"params": params, "optimizer": optimizer} if self._process == 0 else {}
+        # A copy on the host: the run goes on with its own.
+        items = {name: jax.tree.map(lambda leaf: np.array(leaf), tree) for name, tree in items.items()}
+        # Written out at once, because the caller's values may change.
+        text = json.dumps(dict(meta), allow_nan=True)
+        self._saving = self._writer.submit(self._write, step, items, copied(walkers), text)
+        self._latest = step
+        return True
+
+    def wait(self) -> None:
+        """Return when the last save is on the disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def check(self) -> None:
+        """Raise what has stopped a save that has ended, without waiting for one on its way.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._saving is not None and self._saving.done():
+            self.wait()
 
     def restore_latest(self, params: Any, optimizer: Any) -> Restored | None:
         """Restore the latest sound step; damaged later ones are set aside with a warning.
@@ -134,63 +163,106 @@ class Checkpoints:
             optimizer: the same for the state of the optimiser.
 
         Returns:
-            the state, or None if nothing was ever saved.
+            the state, of shared arrays this process's part, or None if nothing was ever saved.
 
         Raises:
             InputError: every step is damaged, or the checkpoint is of another model or optimiser.
         """
-        steps = _steps(self.run_folder)
-        sound = _latest_sound(self.run_folder)
-        if sound is None:
+        self.wait()
+        chosen = known_to_all(self._choose)
+        if chosen is None:
             return None
-        damaged = [step for step in steps if step > sound.step]
-        if damaged and jax.process_index() == 0:
-            for step in damaged:
-                source = CheckpointPath(self.run_folder, step).folder
-                shutil.rmtree(self.run_folder / f"damaged-{step}", ignore_errors=True)
-                os.rename(source, self.run_folder / f"damaged-{step}")
-            self._manager.close()
-            self._manager = self._open()
+        self._latest = chosen
+        sound = CheckpointPath(self.run_folder, chosen)
         return Restored(
-            step=sound.step,
-            params=_restore_like(sound, "params", params),
-            optimizer=_restore_like(sound, "optimizer", optimizer),
-            walkers=_restore(sound, "walkers"),
+            step=chosen,
+            params=restore_like(sound.folder / "params", params),
+            optimizer=restore_like(sound.folder / "optimizer", optimizer),
+            walkers=read_arrays(sound.folder / "walkers", self._process, self._processes),
             meta=_read_meta(sound),
         )
 
-    def _open(self) -> ocp.CheckpointManager:
+    def _open(self) -> int:
+        """Make the folder, clear it of what a killed run left half-written or half-deleted; returns the latest step."""
         folder = self.run_folder / FOLDER_NAME
         folder.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            for unfinished in folder.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(unfinished)
-        options = ocp.CheckpointManagerOptions(
-            enable_async_checkpointing=False, preservation_policy=preservation_policy.PreserveAll()
-        )
-        with _quiet():
-            return ocp.CheckpointManager(folder, options=options)
+        for unfinished in [*folder.glob(f"*{PART}"), *folder.glob("*.orbax-checkpoint-tmp*")]:
+            shutil.rmtree(unfinished)
+        return max(_steps(self.run_folder), default=-1)
+
+    def _choose(self) -> int | None:
+        """Latest sound step; later ones are moved out of the way."""
+        sound = _latest_sound(self.run_folder)
+        if sound is None:
+            return None
+        for step in _steps(self.run_folder):
+            if step > sound.step:
+                aside = self.run_folder / f"damaged-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                os.rename(CheckpointPath(self.run_folder, step).folder, aside)
+        return sound.step
+
+    def _write(self, step: int, items: Mapping[str, Any], walkers: Mapping[str, Any], meta: str) -> None:
+        """Write one step, in the thread: everything into a folder beside it, digests last, then its name."""
+        folder = CheckpointPath(self.run_folder, step).folder
+        part = folder.with_name(folder.name + PART)
+        try:
+            part.mkdir(exist_ok=True)
+            written = write_arrays(part / "walkers", walkers, first=self._process == 0)
+            if self._process > 0:
+                write_text_whole(part / f"{SHARE}{self._process}.json", json.dumps(digests_of(part, written)))
+                return
+            for name, tree in items.items():
+                save_tree(part / name, tree)
+            (part / "meta").mkdir()
+            write_text_whole(part / "meta" / "metadata", meta)
+            others = self._collect_shares(part)
+            # Each process reads back what it wrote; those of the others have been read.
+            own = [
+                file for file in part.rglob("*") if file.is_file() and file.relative_to(part).as_posix() not in others
+            ]
+            write_text_whole(part / DIGEST_NAME, json.dumps(others | digests_of(part, own), indent=1))
+            os.rename(part, folder)
+        except Exception as error:
+            if self._process == 0:
+                shutil.rmtree(part, ignore_errors=True)
+            if (refused := system_error(error)) is not None:
+                raise OSError(refused, os.strerror(refused), str(self.run_folder / FOLDER_NAME)) from error
+            raise
+        self._delete_old()
+
+    def _collect_shares(self, part: Path) -> dict[str, str]:
+        """Wait for the shares of the other processes; returns the digests of their files."""
+        found: dict[str, str] = {}
+        deadline = time.monotonic() + SHARE_SECONDS
+        for process in range(1, self._processes):
+            file = part / f"{SHARE}{process}.json"
+            while not file.exists():
+                if time.monotonic() > deadline:
+                    raise OSError(
+                        errno.ETIMEDOUT,
+                        f"process {process} did not save its walkers in {SHARE_SECONDS:.0f} s",
+                        str(part),
+                    )
+                time.sleep(0.02)
+            found |= json.loads(file.read_text(encoding="utf-8"))
+            file.unlink()
+        return found
 
     def _delete_old(self) -> None:
         """Delete the steps no longer kept, now that a later one is whole with its digests."""
-        if jax.process_index() != 0:
-            return
         steps = _steps(self.run_folder)
         kept = set(steps[-self.keep :])
         if self.every_nth_kept is not None:
             kept |= {step for step in steps if step % self.every_nth_kept == 0}
         energies = {step: _energy(CheckpointPath(self.run_folder, step)) for step in steps}
         kept.add(min(steps, key=lambda step: energies[step]))
-        with _quiet():
-            for step in steps:
-                if step not in kept:
-                    self._manager.delete(step)
-
-    def _discard(self, step: int) -> None:
-        """Remove what a failed save left, finished or not."""
-        for leftover in (self.run_folder / FOLDER_NAME).glob(f"{step}*"):
-            if re.fullmatch(rf"{step}(\..*)?", leftover.name):
-                shutil.rmtree(leftover, ignore_errors=True)
+        for step in steps:
+            if step not in kept:
+                folder = CheckpointPath(self.run_folder, step).folder
+                leaving = folder.with_name(f"old-{step}{PART}")  # never a step that is half there
+                os.rename(folder, leaving)
+                shutil.rmtree(leaving)
 
 
 def resolve_checkpoint(path: str | os.PathLike) -> CheckpointPath:
@@ -204,12 +276,12 @@ def resolve_checkpoint(path: str | os.PathLike) -> CheckpointPath:
         raise InputError(f"{path}: no such run folder or checkpoint; check the spelling of the path")
     if path.name.isdigit() and path.parent.resolve().name == FOLDER_NAME:
         chosen = CheckpointPath(path.resolve().parent.parent, int(path.name))
-        faults = find_damage(chosen)
+        faults = find_damage(chosen, spared=SPARED)
         if faults:
             raise InputError(f"{path}: the checkpoint is damaged ({faults[0]}); use another step of the run")
         return chosen
     run_folder = path.parent if path.resolve().name == FOLDER_NAME else path
-    chosen = _latest_sound(run_folder.resolve())
+    chosen = _latest_sound(run_folder.resolve(), spared=SPARED)
     if chosen is None:
         raise InputError(f"{path}: no checkpoint here; give the folder of a run that saved one, or a step in it")
     return chosen
@@ -230,8 +302,8 @@ def restore_params(path: str | os.PathLike | CheckpointPath, template: Any = Non
     """
     chosen = path if isinstance(path, CheckpointPath) else resolve_checkpoint(path)
     if template is not None:
-        return _restore_like(chosen, "params", template)
-    return jax.tree.map(jnp.asarray, _restore(chosen, "params"))
+        return restore_like(chosen.folder / "params", template)
+    return jax.tree.map(jnp.asarray, restore_plain(chosen.folder / "params"))
 
 
 def restore_meta(path: str | os.PathLike | CheckpointPath) -> dict[str, Any]:
@@ -243,27 +315,21 @@ def restore_meta(path: str | os.PathLike | CheckpointPath) -> dict[str, Any]:
     return _read_meta(path if isinstance(path, CheckpointPath) else resolve_checkpoint(path))
 
 
-def find_damage(checkpoint: CheckpointPath) -> list[str]:
-    """Compare every file of a step with its digest; one clause for each difference, none if it is sound."""
-    try:
-        expected = json.loads((checkpoint.folder / DIGEST_NAME).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return [f"{DIGEST_NAME} is missing, so it was not saved to the end"]
-    except ValueError:
-        return [f"{DIGEST_NAME} is not readable"]
-    found = _digests(checkpoint.folder)
-    return (
-        [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-        + [f"{name} does not belong to it" for name in sorted(found.keys() - expected.keys())]
-        + [f"{name} has changed" for name in sorted(expected) if found.get(name, expected[name]) != expected[name]]
-    )
+def find_damage(checkpoint: CheckpointPath, *, spared: tuple[str, ...] = ()) -> list[str]:
+    """Compare every file of a step with its digest; one clause for each difference, none if it is sound.
+
+    Args:
+        checkpoint: the step.
+        spared: items that may be missing as a whole; what is there must be right in any case.
+    """
+    return find_changes(checkpoint.folder, spared)
 
 
-def _latest_sound(run_folder: Path) -> CheckpointPath | None:
+def _latest_sound(run_folder: Path, spared: tuple[str, ...] = ()) -> CheckpointPath | None:
     damaged: list[str] = []
     for step in reversed(_steps(run_folder)):
         candidate = CheckpointPath(run_folder, step)
-        faults = find_damage(candidate)
+        faults = find_damage(candidate, spared=spared)
         if not faults:
             for sentence in damaged:
                 warnings.warn(sentence, stacklevel=3)
@@ -281,24 +347,8 @@ def _steps(run_folder: Path) -> list[int]:
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.is_dir() else []
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    result = {}
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.name != DIGEST_NAME:
-            with open(file, "rb") as stream:
-                digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
-            result[file.relative_to(folder).as_posix()] = digest.hexdigest()
-    return result
-
-
-def _write_digests(folder: Path) -> None:
-    write_text_whole(folder / DIGEST_NAME, json.dumps(_digests(folder), indent=1))
-
-
 def _read_meta(checkpoint: CheckpointPath) -> dict[str, Any]:
-    with _quiet():
-        reader = ocp.Checkpointer(ocp.JsonCheckpointHandler())
-        return reader.restore(checkpoint.folder / "meta")
+    return json.loads((checkpoint.folder / "meta" / "metadata").read_text(encoding="utf-8"))
 
 
 def _energy(checkpoint: CheckpointPath) -> float:
@@ -308,63 +358,3 @@ def _energy(checkpoint: CheckpointPath) -> float:
     except (OSError, ValueError):  # a damaged step is not the best one
         return math.inf
     return float(energy) if energy is not None and math.isfinite(energy) else math.inf
-
-
-def _restore(checkpoint: CheckpointPath, item: str) -> Any:
-    """Restore an item as numpy arrays in the nested dicts and lists that its metadata tell of."""
-    with _quiet():
-        reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-        tree = _metadata(reader, checkpoint, item)
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return reader.restore(checkpoint.folder / item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-
-
-def _restore_like(checkpoint: CheckpointPath, item: str, template: Any) -> Any:
-    """Restore an item in a template's structure after comparing names, shapes and dtypes."""
-    with _quiet():
-        reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-        metadata = jax.tree.leaves(_metadata(reader, checkpoint, item))
-        saved = {leaf.name: f"{leaf.dtype}{list(leaf.shape)}" for leaf in metadata}
-        wanted = {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in _named_leaves(template)}
-        if saved != wanted:
-            name = sorted(name for name in saved | wanted if saved.get(name) != wanted.get(name))[0]
-            raise InputError(
-                f"{checkpoint.folder}: checkpoint of another model: {item} {name} is "
-                f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here; "
-                f"use the config it was trained with"
-            )
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
-        arguments = ocp.args.PyTreeRestore(item=template, restore_args=as_numpy)
-        restored = reader.restore(checkpoint.folder / item, args=arguments)
-    return jax.tree.map(lambda old, new: new if isinstance(old, np.ndarray) else jnp.asarray(new), template, restored)
-
-
-def _metadata(reader: ocp.Checkpointer, checkpoint: CheckpointPath, item: str) -> Any:
-    found: Any = reader.metadata(checkpoint.folder / item)
-    return found.item_metadata.tree
-
-
-def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    """Leaves with the dotted names Orbax gives them."""
-    return [
-        (jax.tree_util.keystr(path, simple=True, separator="."), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    ]
-
-
-def _system_error(error: Exception) -> int | None:
-    """Find the system's error number in what the storage library made of it."""
-    match = re.search(r"os_error_code='(\d+)'|\[OS error (\d+)", str(error))
-    return int(match.group(1) or match.group(2)) if match else None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Orbax's log: its remarks are about layouts meant to be so, its errors are raised as well."""
-    logger = logging.getLogger("absl")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

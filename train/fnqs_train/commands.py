@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,11 +17,13 @@ from fnqs.command_line import CommandParser, positive_float, positive_int, run_c
 from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
 from fnqs.precision import configure
+from fnqs.settings import to_table, to_toml
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
 from fnqs_data.readers import read_records
 from fnqs_data.store import Dataset, open_dataset, write_dataset
+from fnqs_train.agreement import known_to_all
 from fnqs_train.checkpoint import FOLDER_NAME, CheckpointPath, resolve_checkpoint, restore_params
 from fnqs_train.config import (
     CONFIG_NAME,
@@ -31,7 +35,9 @@ from fnqs_train.config import (
 )
 from fnqs_train.convergence import WINDOW, has_converged
 from fnqs_train.loop import train
+from fnqs_train.processes import Place, add_process_options, find_place
 from fnqs_train.record import METRICS_NAME, read_metrics
+from fnqs_train.starting import started
 
 RUNS = Path("runs")
 """Folder, in the current one, of runs whose place is not given."""
@@ -77,31 +83,54 @@ def _train(arguments: list[str] | None) -> int:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the latest checkpoint of the run folder")
     again.add_argument("--restart", action="store_true", help="delete the run folder and train anew")
+    add_process_options(parser)
     options = parser.parse_args(arguments)
+    place = find_place(os.environ, options.processes, options.process, options.coordinator)
     config = load_config(options.config, options.overrides)
     run_folder = options.output or RUNS / config.name
     configure(tf32=config.precision.tf32)
+    settings = to_toml(to_table(dataclasses.replace(config, data=dataclasses.replace(config.data, recipe=""))))
+    identity = hashlib.blake2b(f"{options.resume} {options.restart} {settings}".encode()).hexdigest()
+    with started("fnqs-train", place, identity):
+        return _train_as(place, config, run_folder, options)
 
+
+def _train_as(place: Place, config: RunConfig, run_folder: Path, options: argparse.Namespace) -> int:
+    """Train as one of the processes of a run; the first one looks after the run folder."""
+    if not known_to_all(lambda: _prepare_run(config, run_folder, options)):
+        return 0
+    dataset = load_dataset(config)
+    if place.first:
+        chosen = len(dataset.where(split=config.data.split))
+        shared = f", {place.processes} processes" if place.processes > 1 else ""
+        print(f"{chosen} configurations of {dataset.folder} to train on, {config.steps} steps{shared}")
+        print(f"run folder {run_folder}")
+    train(config, run_folder, dataset, resume=options.resume)
+    if place.first:
+        print(f"done: {run_folder}; next: fnqs-evaluate transfer {run_folder}")
+    return 0
+
+
+def _prepare_run(config: RunConfig, run_folder: Path, options: argparse.Namespace) -> bool:
+    """Clear or check the run folder; returns whether there is anything to train.
+
+    Raises:
+        InputError: it holds a run that must not be touched.
+    """
     if options.restart:
         _delete_run(run_folder)
     done = _steps_done(run_folder)
     if done is not None and not options.resume:
         if done >= config.steps and not changed_keys(load_config(run_folder), config):
             print(f"{run_folder} is complete, {done} steps; train it anew with --restart")
-            return 0
+            return False
         raise InputError(
             f"{run_folder}: there is a run already, at step {done}; go on with --resume, train anew with "
             f"--restart, or choose another folder with --output"
         )
     if options.resume and (run_folder / CONFIG_NAME).exists():
         _refuse_changes(load_config(run_folder), config, run_folder)
-    dataset = load_dataset(config)
-    chosen = len(dataset.where(split=config.data.split))
-    print(f"{chosen} configurations of {dataset.folder} to train on, {config.steps} steps")
-    print(f"run folder {run_folder}")
-    train(config, run_folder, dataset, resume=options.resume)
-    print(f"done: {run_folder}; next: fnqs-evaluate transfer {run_folder}")
-    return 0
+    return True
 
 
 def _finetune(arguments: list[str] | None) -> int:
@@ -298,7 +327,7 @@ def _delete_run(run_folder: Path) -> None:
 
 def _refuse_changes(old: RunConfig, new: RunConfig, run_folder: Path) -> None:
     """Let a resumed run only get longer, or change how it is logged and saved."""
-    free = ("steps", "log.", "checkpoint.", "transfer.", "data.cache", "name")
+    free = ("steps", "log.", "checkpoint.", "transfer.", "data.cache", "name", "memory.")
     changes = [change for change in changed_keys(old, new) if not change.startswith(free)]
     if changes:
         raise InputError(

@@ -30,6 +30,7 @@ class DataConfig:
         split: name of the split to train on.
         phase_weights: [phase, weight] pairs: how often each is visited; phases not named have weight 1.
         density_weights: [lowest r_s, highest r_s, weight] triples (bohr), multiplied with those of the phases.
+        schedule: all equally often, or those of large variance and long ago more often.
     """
 
     recipe: str
@@ -37,6 +38,7 @@ class DataConfig:
     split: str = "train"
     phase_weights: tuple[tuple[str, float], ...] = ()
     density_weights: tuple[tuple[float, float, float], ...] = ()
+    schedule: Literal["uniform", "variance"] = "uniform"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class SamplingConfig:
         move: plain Metropolis moves, or Langevin moves along the gradient of log|psi|, dearer and longer.
         sweeps: all-electron moves between two steps.
         equilibration_sweeps: all-electron moves of a configuration seen for the first time.
+        stale_after: steps without a visit after which walkers equilibrate again before they count.
+        refresh_sweeps: all-electron moves of walkers that do so.
         target_acceptance: acceptance, between 0 and 1, to which each configuration's step width is tuned.
     """
 
@@ -57,6 +61,8 @@ class SamplingConfig:
     move: Literal["metropolis", "langevin"] = "metropolis"
     sweeps: int = 10
     equilibration_sweeps: int = 100
+    stale_after: int = 1000
+    refresh_sweeps: int = 20
     target_acceptance: float = 0.5
 
 
@@ -278,6 +284,8 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "sampling.configurations_per_step": _at_least(1),
     "sampling.sweeps": _at_least(1),
     "sampling.equilibration_sweeps": _at_least(0),
+    "sampling.stale_after": _at_least(0),
+    "sampling.refresh_sweeps": _at_least(0),
     "sampling.target_acceptance": ((lambda x: 0 < x < 1), "between 0 and 1"),
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.decay_steps": _POSITIVE,

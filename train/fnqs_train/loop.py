@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -21,12 +19,16 @@ from fnqs_data.stream import ConfigurationStream
 from fnqs_train.checkpoint import Checkpoints
 from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import RunConfig, save_config
+from fnqs_train.memory_faults import StepPrograms
 from fnqs_train.preparation import PreparedBatches
 from fnqs_train.progress import TrainingProgress
 from fnqs_train.record import MetricsRecord
-from fnqs_train.sharding import fetch_walkers, make_mesh, place_walkers
+from fnqs_train.schedule import Schedule
+from fnqs_train.sharding import fetch_walkers, make_mesh, place_same, place_walkers, random_keys
 from fnqs_train.step import Learned, StepReport, make_equilibration, make_optimizer, make_step
+from fnqs_train.stopping import Stopped, stop_requested
 from fnqs_train.walkers import Population
+from fnqs_train.window import Window
 
 PATIENCE = 5
 """Steps in a row that may be refused for non-finite numbers before the last checkpoint is restored."""
@@ -43,6 +45,9 @@ def train(
 ) -> dict:
     """Optimise one wave function over the chosen split of a data set.
 
+    Every process of a run calls this with the same arguments. Each keeps its share of the walkers; the rest is the same
+    everywhere, and process 0 writes the record.
+
     Args:
         config: of the run.
         run_folder: for config.toml, checkpoints and metrics.jsonl; made if missing.
@@ -57,6 +62,7 @@ def train(
     Raises:
         InputError: an empty split, a checkpoint of another model or other data, or numbers that stay
             non-finite.
+        Stopped: after a signal, with everything saved.
     """
     # ---- Data: which configurations, in which order
     indices = dataset.where(split=config.data.split)
@@ -72,32 +78,44 @@ def train(
             dataset, indices, phases=config.data.phase_weights, densities=config.data.density_weights
         ),
     )
+    schedule = Schedule(stream, indices, config.seed) if config.data.schedule == "variance" else None
 
-    # ---- Devices, model, optimiser and walkers
+    # ---- Devices, model and optimiser
     mesh = make_mesh(sampling.walkers_per_configuration)
+    first = jax.process_index() == 0
     wavefunction = WaveFunction(config.model)
     optimizer = make_optimizer(config.optimizer)
-    population = Population(dataset.numbers, indices, sampling.walkers_per_configuration)
     equilibrate = make_equilibration(wavefunction, sampling, mesh)
+    refresh = make_equilibration(
+        wavefunction, dataclasses.replace(sampling, equilibration_sweeps=sampling.refresh_sweeps), mesh
+    )
     # Every random number is a function of (seed, step).
-    root = jax.random.key(config.seed)
+    keys = random_keys(mesh, config.seed)
 
     with (
         Checkpoints(
             run_folder, keep=config.checkpoint.keep, every_nth_kept=config.checkpoint.every_nth_kept
         ) as checkpoints,
-        PreparedBatches(stream, config.model) as prepared,
-        _stop_requested() as stop,
+        PreparedBatches(stream, config.model, schedule) as prepared,
+        stop_requested() as stop,
     ):
         if params is None:
-            first_system = jax.tree.map(lambda leaf: leaf[0], prepared.get(0)[1])
-            params = jax.jit(wavefunction.init)(jax.random.fold_in(root, 2**31), first_system)
-        # A step gives its arguments away: the caller keeps theirs.
-        own: dict = jax.tree.map(jnp.array, params)
-        learned = Learned(own, optimizer.init(own))
-        start = 0
+            init_key = jax.random.fold_in(jax.random.key(config.seed), 2**31)
+            params = jax.jit(wavefunction.init)(init_key, prepared.example())
+        # Numpy arrays, because every process has them alike: a step puts them on all devices of all processes.
+        own: dict = on_host(params)
+        learned = Learned(own, on_host(optimizer.init(own)))
+        population = Population(
+            dataset.numbers,
+            indices,
+            sampling.walkers_per_configuration,
+            process=jax.process_index(),
+            processes=jax.process_count(),
+            dtype=_precision(learned.params),
+        )
+        start, refused, restored_once, window = 0, 0, False, Window()
 
-        # ---- Resume: parameters, optimiser, walkers, step, in that order
+        # ---- Resume: parameters, optimiser, walkers, what the loop remembers, step, in that order
         if resume:
             restored = checkpoints.restore_latest(learned.params, learned.optimizer)
             if restored is not None:
@@ -108,7 +126,13 @@ def train(
                     )
                 learned = Learned(restored.params, restored.optimizer)
                 population.restore(restored.walkers)
+                if schedule is not None:
+                    schedule.restore(restored.walkers)
+                refused, restored_once = restored.meta["refused"], restored.meta["restored_once"]
+                window = Window(restored.meta["window"])
                 start = restored.step
+
+        learned = place_same(mesh, learned)
 
         def save(step: int, report: StepReport) -> None:
             meta = {
@@ -117,8 +141,12 @@ def train(
                 "parent": parent,
                 "visited": population.visited,
                 "configurations": len(indices),
+                "refused": refused,
+                "restored_once": restored_once,
+                "window": window.state(),
             }
-            checkpoints.save(step, learned.params, learned.optimizer, population.state(), meta)
+            walkers = population.state() | (schedule.state() if schedule is not None else {})
+            checkpoints.save(step, learned.params, learned.optimizer, walkers, meta)
 
         with (
             MetricsRecord(
@@ -126,46 +154,50 @@ def train(
                 resume_step=start if resume else None,
                 wandb=config.log.wandb,
                 name=config.name,
-            ) as record,
-            TrainingProgress(config.steps, first=start) as progress,
+            )
+            if first
+            else nullcontext() as record,
+            TrainingProgress(config.steps, first=start, quiet=not first) as progress,
         ):
-            save_config(config, run_folder)  # only now is it sure that the folder is this run's
-            steps: dict[tuple[int, bool], object] = {}
-            refused, restored_once = 0, False
-            window = _Window()
+            if first:
+                save_config(config, run_folder)  # only now is it sure that the folder is this run's
+            programs = StepPrograms(
+                lambda chunks: make_step(wavefunction, optimizer, sampling, config.optimizer.clip_width, chunks, mesh),
+                lambda number: choose_chunks(number, config.model, config.memory),
+                progress.message,
+            )
             began = time.monotonic()
             for step in range(start, config.steps):
                 # ---- Input: configurations of one N with their walkers
                 began_step = time.monotonic()
+                if schedule is not None:
+                    schedule.begin(step, population)
                 batch, systems = prepared.get(step)
                 waited = time.monotonic() - began_step
-                key, equilibration_key = jax.random.split(jax.random.fold_in(root, step))
+                key, equilibration_key = keys(step)
                 walkers, widths, fresh = population.take(batch.number, batch.indices)
-                walkers = place_walkers(mesh, walkers)
+                stale = population.ages(batch.number, batch.indices, step) > sampling.stale_after
+                walkers, widths = place_walkers(mesh, walkers), place_same(mesh, widths)
 
-                # ---- New configurations equilibrate before they count, off the gradient path
-                if fresh.any():
-                    walkers, widths, _ = equilibrate(learned.params, systems, walkers, widths, fresh, equilibration_key)
+                # ---- New and stale configurations equilibrate before they count, off the gradient path
+                if fresh.any() or stale.any():
+                    settle = equilibrate if fresh.any() else refresh
+                    settled = settle(learned.params, systems, walkers, widths, fresh, equilibration_key)
+                    # Two programs with collectives must not be on their way together.
+                    walkers, widths, _ = jax.block_until_ready(settled)
 
                 # ---- Step
-                kind = (batch.number, batch.twisted)
-                if kind not in steps:
-                    steps[kind] = make_step(
-                        wavefunction,
-                        optimizer,
-                        sampling,
-                        config.optimizer.clip_width,
-                        choose_chunks(batch.number, config.model, config.memory),
-                        mesh,
-                    )
-                learned, walkers, widths, report = steps[kind](learned, systems, walkers, widths, key)  # type: ignore[operator]
-                report = jax.device_get(report)
+                learned, walkers, widths, report = programs.take(
+                    batch.number, batch.twisted, learned, systems, walkers, widths, key
+                )
                 population.put(
                     batch.number,
                     batch.indices,
                     fetch_walkers(walkers),
                     np.asarray(widths),
                     report.acceptance,
+                    report.variance,
+                    step,
                 )
 
                 # ---- Faults: say which configuration, start its walkers again, go back if it lasts
@@ -177,13 +209,13 @@ def train(
                     progress.message(f"step {step + 1}: {what}; {outcome}")
                 refused = 0 if report.taken else refused + 1
                 if refused > PATIENCE:
-                    restored = None if restored_once else checkpoints.restore_latest(*learned)
+                    restored = None if restored_once else checkpoints.restore_latest(*on_host(learned))
                     if restored is None:
                         raise InputError(
                             f"step {step + 1}: the numbers stay non-finite ({', '.join(lost) or 'solve'}); "
                             f"lower optimizer.learning_rate or raise optimizer.damping, then start again"
                         )
-                    learned = Learned(restored.params, restored.optimizer)
+                    learned = place_same(mesh, Learned(restored.params, restored.optimizer))
                     refused, restored_once = 0, True
                     progress.message(f"parameters of step {restored.step} restored")
 
@@ -199,95 +231,37 @@ def train(
                     time.monotonic() - began_step,
                 )
                 if done % config.log.every_steps == 0 or done == config.steps:
-                    record.write(
-                        done,
-                        window.row()
-                        | {
+                    if record is not None:
+                        values = {
                             "number": batch.number,
                             "update_norm": report.update_norm,
                             "fallback": bool(report.fallback),
                             "visited": population.visited,
                             "elapsed_seconds": time.monotonic() - began,
-                        },
-                    )
-                    window = _Window()
-                stopping = stop.is_set()
+                        }
+                        record.write(done, window.row() | values)
+                    window = Window()
+                stopping = stop(done)
                 if done % config.checkpoint.every_steps == 0 or done == config.steps or stopping:
                     save(done, report)
+                checkpoints.check()
                 if stopping:
+                    checkpoints.wait()
                     progress.message(f"stopped at step {done} as asked; resume with --resume")
-                    raise KeyboardInterrupt
-    return learned.params
+                    raise Stopped
+    return jax.tree.map(jnp.asarray, on_host(learned.params))
+
+
+def on_host(tree):
+    """Copy arrays that are the same on all devices to numpy."""
+    return jax.tree.map(np.asarray, tree)
+
+
+def _precision(params: dict) -> type:
+    """Type of the walkers: that of the parameters, if all have float64."""
+    return np.float64 if all(leaf.dtype == np.float64 for leaf in jax.tree.leaves(params)) else np.float32
 
 
 def _mean_energy(report: StepReport) -> float | None:
     """E/N (Ha) over the configurations with finite numbers."""
     return float(np.mean(report.energy[report.finite])) if report.finite.any() else None
-
-
-class _Window:
-    """Averages over the steps since the last line of the record."""
-
-    def __init__(self):
-        self._rows: list[tuple[float, float, float, float, float]] = []
-        self._lost: list[str] = []
-
-    def add(self, report: StepReport, lost: list[str], seconds: float, waited: float) -> None:
-        self._lost += [name for name in lost if name not in self._lost]
-        good = report.finite
-        if good.any():
-            self._rows.append(
-                (
-                    float(np.mean(report.energy[good])),
-                    float(np.mean(report.variance[good])),
-                    float(np.mean(report.acceptance[good])),
-                    seconds,
-                    waited,
-                )
-            )
-
-    def _mean(self, column: int) -> float:
-        return float(np.mean([row[column] for row in self._rows])) if self._rows else float("nan")
-
-    @property
-    def energy(self) -> float:
-        return self._mean(0)
-
-    @property
-    def error(self) -> float | None:
-        """Standard error of the mean from the scatter of the steps, that of the configurations included."""
-        if len(self._rows) < 3:
-            return None
-        return float(np.std([row[0] for row in self._rows], ddof=1) / np.sqrt(len(self._rows)))
-
-    @property
-    def variance(self) -> float:
-        return self._mean(1)
-
-    def row(self) -> dict[str, float | list[str] | None]:
-        return {
-            "energy_per_atom": self.energy,
-            "energy_error": self.error,
-            "variance_per_atom": self.variance,
-            "acceptance": self._mean(2),
-            "seconds_per_step": self._mean(3),
-            "data_wait_seconds": self._mean(4),
-            "non_finite": self._lost,
-        }
-
-
-@contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event, so that the step in progress is finished and saved."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
-    for name in before:
-        signal.signal(name, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)

@@ -12,6 +12,7 @@ from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
 from fnqs.system import System, make_system, stack_systems
 from fnqs_data.stream import Batch, ConfigurationStream
+from fnqs_train.schedule import Schedule
 
 AHEAD = 3
 """Batches prepared ahead of the step, so that a quick step of small cells does not wait for one of large cells."""
@@ -26,10 +27,11 @@ class PreparedBatches:
     Args:
         stream: of configurations.
         model: sizes of the wave function.
+        schedule: chooses the configurations of a step; None leaves it to the stream.
     """
 
-    def __init__(self, stream: ConfigurationStream, model: ModelConfig):
-        self._stream, self._model = stream, model
+    def __init__(self, stream: ConfigurationStream, model: ModelConfig, schedule: Schedule | None = None):
+        self._stream, self._model, self._schedule = stream, model, schedule
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._next: deque[tuple[int, Future]] = deque()
         self._cache: OrderedDict[int, System] = OrderedDict()
@@ -49,11 +51,17 @@ class PreparedBatches:
             self._next.clear()
         while len(self._next) <= AHEAD:
             following = step + len(self._next)
-            self._next.append((following, self._pool.submit(self._prepare, following)))
+            chosen = None if self._schedule is None else self._schedule.choose(following)
+            self._next.append((following, self._pool.submit(self._prepare, following, chosen)))
         return self._next.popleft()[1].result()
 
-    def _prepare(self, step: int) -> tuple[Batch, System]:
-        batch = self._stream.batch(step)
+    def example(self) -> System:
+        """Return the first system of the stream."""
+        batch = self._stream.batch(0)
+        return self._system(int(batch.indices[0]), jax.tree.map(lambda leaf: leaf[0], batch.configurations))
+
+    def _prepare(self, step: int, chosen: np.ndarray | None) -> tuple[Batch, System]:
+        batch = self._stream.batch(step) if chosen is None else self._stream.read(step, chosen)
         systems = [
             self._system(int(index), jax.tree.map(lambda leaf, k=k: leaf[k], batch.configurations))
             for k, index in enumerate(batch.indices)

@@ -21,12 +21,22 @@ class TrainingProgress:
         first: steps done before, for a resumed run.
         plain_seconds: seconds between two lines where the output is not a terminal.
         stream: where to write; standard output if None.
+        quiet: show nothing, as in all processes of a run but one.
     """
 
-    def __init__(self, total: int, first: int = 0, *, plain_seconds: float = 10.0, stream: TextIO | None = None):
+    def __init__(
+        self,
+        total: int,
+        first: int = 0,
+        *,
+        plain_seconds: float = 10.0,
+        stream: TextIO | None = None,
+        quiet: bool = False,
+    ):
         self.total = total
         self.step = first
         self.plain_seconds = plain_seconds
+        self._quiet = quiet
         self._stream = stream or sys.stdout
         self._console = Console(file=self._stream, highlight=False)
         self._live = Live(Text("compiling ..."), console=self._console, refresh_per_second=4, transient=True)
@@ -37,12 +47,12 @@ class TrainingProgress:
         self._printed = ""
 
     def __enter__(self) -> TrainingProgress:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._quiet:
             self._live.start()
         return self
 
     def __exit__(self, *exception) -> None:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._quiet:
             self._live.stop()
         if self._line and self._line != self._printed:
             self._print(self._line)
@@ -66,8 +76,10 @@ class TrainingProgress:
             acceptance: fraction of accepted moves.
             seconds: duration of the step.
         """
-        self._updates += 1
         self.step = step
+        if self._quiet:
+            return
+        self._updates += 1
         if self._updates == 2 or self._step_seconds is None:
             self._step_seconds = seconds  # the first step compiles: its duration says nothing about the next
         else:
@@ -85,6 +97,8 @@ class TrainingProgress:
 
     def message(self, text: str) -> None:
         """Print a line that stays, above the live one."""
+        if self._quiet:
+            return
         if self._console.is_terminal:
             self._console.print(Text(text))
         else:

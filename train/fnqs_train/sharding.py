@@ -9,6 +9,7 @@ are exchanged before they are centred (`WalkerAxis.columns`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,21 +27,23 @@ CUT, SAME = PartitionSpec(None, AXIS), PartitionSpec()
 
 
 def make_mesh(walkers: int) -> Mesh | None:
-    """Make a mesh of all devices of this process; None for a single one.
+    """Make a mesh of all devices of all processes, those of a process side by side; None for a single device.
 
     Raises:
-        InputError: the walkers of a configuration cannot be shared equally, or there are several processes,
-            whose populations are not cut.
+        InputError: the walkers of a configuration cannot be shared equally, or the processes differ in devices.
     """
-    if jax.process_count() > 1:
-        raise InputError(f"a run uses the devices of one process, not of {jax.process_count()}; start it in one")
-    devices = jax.device_count()
-    if walkers % devices:
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    count, processes = len(devices), jax.process_count()
+    counts = [sum(device.process_index == process for device in devices) for process in range(processes)]
+    if len(set(counts)) > 1:
+        raise InputError(f"the processes have different numbers of devices ({counts}); give all the same number")
+    if walkers % count:
+        where = f" ({processes} processes with {count // processes} each)" if processes > 1 else ""
         raise InputError(
-            f"sampling.walkers_per_configuration = {walkers} cannot be shared by {devices} devices; "
-            f"give a multiple of {devices}"
+            f"sampling.walkers_per_configuration = {walkers} cannot be shared by {count} devices{where}; "
+            f"give a multiple of {count}"
         )
-    return jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,)) if devices > 1 else None
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,)) if count > 1 else None
 
 
 def walker_axis(mesh: Mesh | None) -> WalkerAxis:
@@ -56,7 +59,6 @@ def compile_for(
     walkers_out: int,
     arguments: int,
     results: int,
-    donate: tuple[int, ...] = (),
 ) -> Callable:
     """Compile a function, one argument and one result of which are walkers, for one device or a mesh.
 
@@ -67,10 +69,9 @@ def compile_for(
         walkers_out: place of the walkers among the results.
         arguments: number of arguments.
         results: number of results.
-        donate: arguments whose memory may be used again.
     """
     if mesh is None:
-        return jax.jit(function, donate_argnums=donate)
+        return jax.jit(function)
     taken = tuple(CUT if i == walkers_in else SAME for i in range(arguments))
     given = tuple(CUT if i == walkers_out else SAME for i in range(results))
     # Replication is ours to keep: with check_vma, gradients of replicated parameters would be summed over devices.
@@ -79,7 +80,6 @@ def compile_for(
         cut,
         in_shardings=tuple(NamedSharding(mesh, spec) for spec in taken),
         out_shardings=tuple(NamedSharding(mesh, spec) for spec in given),
-        donate_argnums=donate,
     )
 
 
@@ -90,9 +90,35 @@ def place_walkers(mesh: Mesh | None, walkers: np.ndarray) -> Any:
     return jax.make_array_from_process_local_data(NamedSharding(mesh, CUT), walkers)
 
 
+def place_same(mesh: Mesh | None, tree: Any) -> Any:
+    """Put arrays that every process has alike on all devices; always in one layout, or programs compile twice."""
+    if mesh is None:
+        return tree
+    layout = NamedSharding(mesh, SAME)
+
+    def place(leaf):
+        if isinstance(leaf, jax.Array) and leaf.sharding == layout:
+            return leaf
+        return jax.make_array_from_process_local_data(layout, np.asarray(leaf))
+
+    return jax.tree.map(place, tree)
+
+
 def fetch_walkers(walkers: jax.Array) -> np.ndarray:
     """Bring the walkers of this process's devices to the host."""
     if walkers.is_fully_addressable:
         return np.asarray(walkers)
     shards = sorted(walkers.addressable_shards, key=lambda shard: shard.index[1].start or 0)
     return np.concatenate([np.asarray(shard.data) for shard in shards], axis=1)
+
+
+def random_keys(mesh: Mesh | None, seed: int) -> Callable[[int], tuple[jax.Array, jax.Array]]:
+    """Make a function of the step that gives its two keys, for moves and for equilibration, on all devices."""
+    layout = None if mesh is None else NamedSharding(mesh, SAME)
+
+    @partial(jax.jit, out_shardings=layout)
+    def keys(step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        move, equilibration = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
+        return move, equilibration
+
+    return lambda step: keys(np.int64(step))

@@ -125,7 +125,8 @@ def make_step(
     """
     move, axis = MOVES[sampling.move], walker_axis(mesh)
 
-    @partial(compile_for, mesh, walkers_in=2, walkers_out=1, arguments=5, results=4, donate=(0,))
+    # Nothing is given away for its memory to be used again: after a failure for want of memory the step is repeated.
+    @partial(compile_for, mesh, walkers_in=2, walkers_out=1, arguments=5, results=4)
     def step(learned: Learned, systems: System, walkers, widths, key):
         params, number = learned.params, walkers.shape[2]
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)

@@ -8,43 +8,85 @@ from typing import Any
 import numpy as np
 
 from fnqs.errors import InputError
+from fnqs_train.shares import Share
 
 START_WIDTH = 0.25
 """Step width (bohr) of a configuration never sampled before; adapted at once."""
+
+NEVER = -1
+"""Step of the last visit of a configuration without one."""
 
 
 class Population:
     """Walkers and step widths of every configuration of a data set, grouped by N.
 
-    Nothing is drawn here: a configuration without walkers is `fresh`, and whoever takes it must start and
+    Of several processes each keeps an equal share of the walkers of every configuration, and all know the rest, which
+    is small. Nothing is drawn here: a configuration without walkers is `fresh`, and whoever takes it must start and
     equilibrate them.
+
+    Attributes:
+        walkers: n, walkers of one configuration in all processes.
     """
 
-    def __init__(self, numbers: np.ndarray, indices: np.ndarray, walkers: int):
+    def __init__(
+        self,
+        numbers: np.ndarray,
+        indices: np.ndarray,
+        walkers: int,
+        *,
+        process: int = 0,
+        processes: int = 1,
+        dtype: Any = np.float32,
+    ):
         """Reserve room, without touching it, for the chosen configurations.
 
         Args:
             numbers: (M,) N of every configuration of the data set.
             indices: positions in the data set of those that will be visited.
-            walkers: n, walkers of one configuration.
+            walkers: n, walkers of one configuration, a multiple of the processes.
+            process: whose share is kept here.
+            processes: P, that share the walkers.
+            dtype: of the positions.
         """
         self.walkers = walkers
+        self._process, self._processes = process, processes
         self._row = np.full(len(numbers), -1, dtype=np.int64)
+        self._members: dict[int, np.ndarray] = {}
         self._arrays: dict[int, dict[str, np.ndarray]] = {}
         for number in np.unique(numbers[indices]):
             members = indices[numbers[indices] == number]
+            self._members[int(number)] = members
             self._row[members] = np.arange(len(members))
             self._arrays[int(number)] = {
-                "positions": np.zeros((len(members), walkers, int(number), 3), np.float32),
+                "positions": np.zeros((len(members), walkers // processes, int(number), 3), dtype),
                 "widths": np.full(len(members), START_WIDTH, np.float32),
                 "visits": np.zeros(len(members), np.int32),
+                "last_visit": np.full(len(members), NEVER, np.int64),
                 "acceptance": np.zeros(len(members), np.float32),
+                "variance": np.full(len(members), np.nan, np.float32),
             }
 
     def take(self, number: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Walkers (K, n, N, 3) in bohr, widths (K,) in bohr and which of the K are fresh (K,)."""
+        """Walkers of this process (K, n/P, N, 3) in bohr, widths (K,) in bohr and which of the K are fresh (K,)."""
         arrays, rows = self._arrays[number], self._row[indices]
         return arrays["positions"][rows], arrays["widths"][rows], arrays["visits"][rows] == 0
+
+    def ages(self, number: int, indices: np.ndarray, step: int) -> np.ndarray:
+        """Count the steps (K,) since the last visits; 0 for those never visited."""
+        last = self._arrays[number]["last_visit"][self._row[indices]]
+        return np.where(last == NEVER, 0, step - last)
+
+    def statistics(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is known of configurations of any N.
+
+        Returns:
+            variance/N (M,) at the last visit, Ha^2, NaN where it is not known, and the step (M,) of that visit.
+        """
+        variance, last = np.full(len(self._row), np.nan), np.full(len(self._row), NEVER)
+        for number, arrays in self._arrays.items():
+            variance[self._members[number]] = arrays["variance"]
+            last[self._members[number]] = arrays["last_visit"]
+        return variance[indices], last[indices]
 
     def put(
         self,
@@ -53,12 +95,16 @@ class Population:
         positions: np.ndarray,
         widths: np.ndarray,
         acceptance: np.ndarray,
+        variance: np.ndarray,
+        step: int,
     ) -> None:
-        """Store walkers after a visit."""
+        """Store walkers after a visit in a step, with variance/N (K,) in Ha^2."""
         arrays, rows = self._arrays[number], self._row[indices]
         arrays["positions"][rows] = positions
         arrays["widths"][rows] = widths
         arrays["acceptance"][rows] = acceptance
+        arrays["variance"][rows] = variance
+        arrays["last_visit"][rows] = step
         arrays["visits"][rows] += 1
 
     def forget(self, number: int, indices: np.ndarray) -> None:
@@ -66,28 +112,34 @@ class Population:
         arrays, rows = self._arrays[number], self._row[indices]
         arrays["visits"][rows] = 0
         arrays["widths"][rows] = START_WIDTH
+        arrays["last_visit"][rows] = NEVER
+        arrays["variance"][rows] = np.nan
 
     @property
     def visited(self) -> int:
         """Number of configurations that have been visited."""
         return sum(int(np.sum(arrays["visits"] > 0)) for arrays in self._arrays.values())
 
-    def state(self) -> dict[str, Any]:
-        """Everything to save, {"n008": {"positions": ...}}."""
-        return {f"n{number:03d}": arrays for number, arrays in self._arrays.items()}
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Everything to save, {"n008": {"positions": Share, "widths": ...}}, as it is in memory."""
+        return {
+            f"n{number:03d}": arrays | {"positions": Share(arrays["positions"], 1, self._process, self._processes)}
+            for number, arrays in self._arrays.items()
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over a saved state.
+        """Take over a saved state, of whose shared arrays this process's part has been read.
 
         Raises:
             InputError: it is of other data or another number of walkers.
         """
-        for key, arrays in self.state().items():
+        for number, arrays in self._arrays.items():
+            saved_arrays = state.get(f"n{number:03d}", {})
             for name, values in arrays.items():
-                saved = np.asarray(state.get(key, {}).get(name, ()))
+                saved = np.asarray(saved_arrays.get(name, ()))
                 if saved.shape != values.shape:
                     raise InputError(
-                        f"the saved walkers are of other data or another number of walkers: {key} {name} is "
+                        f"the saved walkers are of other data or another number of walkers: n{number:03d} {name} is "
                         f"{list(saved.shape)} there and {list(values.shape)} here; use the run's own config"
                     )
                 values[...] = saved

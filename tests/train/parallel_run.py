@@ -1,0 +1,95 @@
+"""One process of a small training in float64: FOLDER STEPS GROUPS new|resume PROCESS PROCESSES PORT."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnqs.command_line import run_command
+from fnqs.configuration import make_configuration
+from fnqs.model_config import ModelConfig
+from fnqs.precision import configure
+from fnqs.system import make_system
+from fnqs.wavefunction import WaveFunction
+from fnqs_data.record import Record
+from fnqs_data.store import open_dataset, write_dataset
+from fnqs_train.agreement import known_to_all
+from fnqs_train.chunks import MemoryConfig
+from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig, SamplingConfig
+from fnqs_train.loop import train
+from fnqs_train.processes import Place
+from fnqs_train.record import MetricsRecord
+from fnqs_train.starting import started
+
+MODEL = ModelConfig(features=8, vectors=4, amplitudes=4, radial_functions=4, proton_rounds=1)
+
+
+def make_records() -> list[Record]:
+    """Three BCC cells of N = 2."""
+    records = []
+    for i in range(3):
+        edge = 2.6 + 0.1 * i
+        configuration = make_configuration(edge * np.eye(3), edge * np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]))
+        records.append(Record(configuration=configuration, identifier=str(i), phase="bcc"))
+    return records
+
+
+def make_config(steps: int, groups: int) -> RunConfig:
+    """Settings of the run; all walkers of a configuration are stale at its every second visit."""
+    return RunConfig(
+        name="run",
+        steps=steps,
+        data=DataConfig(recipe=""),
+        model=MODEL,
+        sampling=SamplingConfig(
+            walkers_per_configuration=16,
+            configurations_per_step=2,
+            sweeps=2,
+            equilibration_sweeps=20,
+            stale_after=1,
+            refresh_sweeps=5,
+        ),
+        optimizer=OptimizerConfig(learning_rate=0.01, damping=1e-2),
+        checkpoint=CheckpointConfig(every_steps=20),
+        memory=MemoryConfig(jacobian_groups=groups),
+        log=LogConfig(wandb="disabled", every_steps=1),
+    )
+
+
+def main() -> int:
+    """Train as one process."""
+    folder, steps, groups, resume = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "resume"
+    place = Place(int(sys.argv[5]), int(sys.argv[6]), "localhost", int(sys.argv[7]))
+    configure()
+    jax.config.update("jax_disable_most_optimizations", True)
+    compilations: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration, **_: compilations.append(event) if "backend_compile" in event else None
+    )
+    counts: list[int] = []
+    write = MetricsRecord.write
+
+    def counting(self, step, values):
+        counts.append(len(compilations))
+        write(self, step, values)
+
+    MetricsRecord.write = counting
+    records = make_records()
+    with started("parallel", place, seconds=60):
+        device_count = jax.device_count()
+        if not resume:
+            known_to_all(lambda: len(write_dataset(folder / "set", records)))
+        dataset = open_dataset(folder / "set")
+        system = make_system(records[0].configuration, MODEL)
+        params = jax.jit(WaveFunction(MODEL).init)(jax.random.key(0), system)
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+        train(make_config(steps, groups), folder / "run", dataset, params=params, resume=resume)
+    if place.first:
+        print(f"{device_count} devices, late compilations {counts[-1] - counts[min(4, len(counts) - 1)]}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("parallel", main))

@@ -1,0 +1,66 @@
+"""Averages over the steps between two lines of the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fnqs_train.step import StepReport
+
+
+class Window:
+    """Averages over the steps since the last line of the record.
+
+    Args:
+        state: of a window that was saved before it was full.
+    """
+
+    def __init__(self, state: Sequence[Sequence[Any]] = ((), ())):
+        self._rows: list[tuple[float, ...]] = [tuple(row) for row in state[0]]
+        self._lost: list[str] = list(state[1])
+
+    def add(self, report: StepReport, lost: list[str], seconds: float, waited: float) -> None:
+        """Take in a step, of which the configurations in `lost` are not counted."""
+        self._lost += [name for name in lost if name not in self._lost]
+        good = report.finite
+        if good.any():
+            means = (float(np.mean(values[good])) for values in (report.energy, report.variance, report.acceptance))
+            self._rows.append((*means, seconds, waited))
+
+    def state(self) -> list[list[Any]]:
+        """Everything to save, as JSON values."""
+        return [[list(row) for row in self._rows], list(self._lost)]
+
+    def _mean(self, column: int) -> float:
+        return float(np.mean([row[column] for row in self._rows])) if self._rows else float("nan")
+
+    @property
+    def energy(self) -> float:
+        """Mean E/N, Ha."""
+        return self._mean(0)
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the mean from the scatter of the steps, that of the configurations included."""
+        if len(self._rows) < 3:
+            return None
+        return float(np.std([row[0] for row in self._rows], ddof=1) / np.sqrt(len(self._rows)))
+
+    @property
+    def variance(self) -> float:
+        """Mean variance/N, Ha^2."""
+        return self._mean(1)
+
+    def row(self) -> dict[str, float | list[str] | None]:
+        """Values of a line of the record."""
+        return {
+            "energy_per_atom": self.energy,
+            "energy_error": self.error,
+            "variance_per_atom": self.variance,
+            "acceptance": self._mean(2),
+            "seconds_per_step": self._mean(3),
+            "data_wait_seconds": self._mean(4),
+            "non_finite": self._lost,
+        }
