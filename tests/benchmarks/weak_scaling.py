@@ -94,12 +94,12 @@ def least_bytes(rows: int, parameters: int, processes: int) -> dict[str, float]:
     """What must go over the wire in a step, all processes together.
 
     Every entry of the rows once to the process that has its column, the Gram matrix summed (each process sends and gets
-    2 (P - 1)/P of it) and the direction, of which each has a P-th of the columns, gathered twice: gradient and solve.
+    2 (P - 1)/P of it) and the direction, of which each has a P-th of the columns, gathered.
     """
     return {
         "rows": 4 * rows * parameters * (processes - 1) / processes,
         "gram": 4 * 2 * (processes - 1) * rows**2,
-        "directions": 2 * 4 * parameters * (processes - 1),
+        "direction": 4 * parameters * (processes - 1),
         "energies": 8 * rows * (processes - 1),
     }
 
