@@ -15,7 +15,6 @@ from typing import cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fnqs.density_waves import EXPONENTS, WaveFactor, log_wave_factor, wave_factor
 from fnqs.forward_laplacian import (
@@ -199,9 +198,9 @@ class Encoder(nn.Module):
             inverse_temperature = 8 * jnp.exp(sharpness.astype(density.dtype)) / fermi_energy
             # Bounded by the weight of the closed shells, which must not be left for empty levels.
             virtual = Linear(terms, name="virtual_head", gain=0.1)(average)
-            virtual = nn.sigmoid(virtual + np.log(START_VIRTUAL / (1 - START_VIRTUAL)))
+            virtual = nn.sigmoid(virtual + math.log(START_VIRTUAL / (1 - START_VIRTUAL)))
             open_shell = Linear(terms * STATES, name="open_shell_head", gain=0.1)(average).reshape(terms, STATES)
-            open_shell = jnp.tanh(open_shell.at[:, 0].add(np.arctanh(START_OPEN_SHELL)))
+            open_shell = jnp.tanh(open_shell.at[:, 0].add(math.atanh(START_OPEN_SHELL)))
         pairing = jax.vmap(partial(pairing_matrix, system.basis, pairs=number // 2))(
             onsite.astype(density.dtype),
             inverse_temperature,
