@@ -34,7 +34,7 @@ def exact_operations(configuration: Configuration) -> np.ndarray:
     """
     cell, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
     fractional = protons @ np.linalg.inv(cell)
-    found = spglib.get_symmetry((cell, fractional, np.ones(len(protons), int)), symprec=SAME_PLACE)
+    found = spglib.get_symmetry((cell.tolist(), fractional.tolist(), [1] * len(protons)), symprec=SAME_PLACE)
     unit = np.eye(3, dtype=int)[None]
     rotations = unit if found is None else np.unique(np.concatenate([unit, found["rotations"]]), axis=0)
     metric = cell @ cell.T
