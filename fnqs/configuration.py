@@ -101,6 +101,16 @@ def find_cell_fault(cell: np.ndarray) -> str | None:
     return None
 
 
+def find_twist_fault(twist: np.ndarray) -> str | None:
+    """Say in one clause why fractions (3,) that someone gives are no twist, or None; folding hides wrong units."""
+    if np.all((twist > -0.5) & (twist < 1)):
+        return None
+    return (
+        f"the twist {', '.join(f'{x:g}' for x in twist)} is out of range: fractions of the reciprocal lattice vectors "
+        f"lie above -0.5 and below 1"
+    )
+
+
 def fold_twist(twist: np.ndarray) -> np.ndarray:
     """Fold twist fractions into (-1/2, 1/2]; NaN stays NaN."""
     folded = 0.5 - np.mod(0.5 - twist, 1.0)

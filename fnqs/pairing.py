@@ -36,6 +36,10 @@ def pairing_matrix(
     same twist; C = F(H) V with the occupied eigenvectors V held fixed keeps derivatives finite where levels
     cross.
 
+    At the half points psi could be real; here it is complex as at any twist. Orbitals exp(ikr) u(r) come without
+    exp(-ikr) u(r), so no gauge makes H real: of a free electron in a cube of 8 protons k and -k = k - G, equal by time
+    reversal, come out 26 mHa apart.
+
     Args:
         basis: constants of the configuration, B orbitals.
         onsite: (B,) v, Ha.

@@ -122,9 +122,29 @@ def not_a_number(atoms):
     atoms.positions[0, 1] = np.nan
 
 
+def turned_too_far(atoms):
+    atoms.info["twist"] = [0.0, 1.7, 0.0]
+
+
+def polarised(atoms):
+    atoms.set_initial_magnetic_moments([1.0, 1.0, -1.0, 1.0])
+
+
+def charged(atoms):
+    atoms.info["charge"] = 1
+
+
+def thin(atoms):
+    atoms.set_cell(np.diag([0.1, 1.0, 1.0]) @ atoms.cell.array * 20)
+
+
 @pytest.mark.parametrize(
     ("spoil", "fault", "cure"),
     [
+        (turned_too_far, "the twist 0, 1.7, 0 is out of range", "above -0.5 and below 1"),
+        (polarised, "its magnetic moment is 2", "as many spins up as down"),
+        (charged, "its charge is 1", "neutral cells only"),
+        (thin, "the cell is too thin: its smallest height", "under 0.25 of the cube root of its volume"),
         (no_cell, "there is no cell", "give a Lattice"),
         (helium, "it contains He", "remove other species"),
         (odd, "N = 3 protons", "fnqs needs an even number"),
@@ -173,6 +193,18 @@ def test_bad_options(failing):
     assert "--walkers: '0' is not a whole number above zero" in failing("fnqs-evaluate", *walkers)
     assert "--configurations" in failing("fnqs-finetune", "run")
     assert "unrecognized arguments: --step 3" in failing("fnqs-train", "try.toml", "--step", "3")
+
+
+def test_too_few_walkers(failing):
+    sentence = failing("fnqs-train", "try.toml", "--set", "sampling.walkers_per_configuration=1")
+    assert "sampling.walkers_per_configuration is 1 but must be 2 or more" in sentence
+
+
+def test_a_twist_outside_its_range(place, failing):
+    given = ["energies", "run", "--configurations", "good.extxyz", "--twists"]
+    assert "above -0.5 and below 1" in failing("fnqs-evaluate", *given, "1.5,0,0")
+    (place / "set.toml").write_text(RECIPE + "twist = [0.0, 1.5, 0.0]\n")
+    assert "twist = [0.0, 1.5, 0.0]; fractions" in failing("fnqs-train", "try.toml")
 
 
 def test_an_empty_split(failing):

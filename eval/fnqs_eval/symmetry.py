@@ -10,8 +10,6 @@ vectors, some of a primitive or hexagonal one.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import spglib
 
@@ -36,9 +34,7 @@ def exact_operations(configuration: Configuration) -> np.ndarray:
     """
     cell, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
     fractional = protons @ np.linalg.inv(cell)
-    # spglib's annotations ask for magnetic moments as well, which its documentation leaves out.
-    crystal: Any = cell, fractional, np.ones(len(protons), int)
-    found = spglib.get_symmetry(crystal, symprec=SAME_PLACE)
+    found = spglib.get_symmetry((cell.tolist(), fractional.tolist(), [1] * len(protons)), symprec=SAME_PLACE)
     unit = np.eye(3, dtype=int)[None]
     rotations = unit if found is None else np.unique(np.concatenate([unit, found["rotations"]]), axis=0)
     metric = cell @ cell.T

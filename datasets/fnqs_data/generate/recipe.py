@@ -226,5 +226,10 @@ def _check_values(family: Family, where: str) -> None:
             raise InputError(f"{where}: {key} = {value}; give a value from 0 to {largest}")
     if isinstance(family.twist, str) and family.twist not in ("gamma", "random"):
         raise InputError(f'{where}: twist = {family.twist!r}; give "gamma", "random" or three fractions')
+    ranges = () if isinstance(family.twist, str) else family.twist
+    if any(not -0.5 <= x <= 1 for r in ranges for x in (r if isinstance(r, tuple) else (r,))):
+        raise InputError(
+            f"{where}: twist = {list(ranges)}; fractions of the reciprocal lattice vectors lie between -0.5 and 1"
+        )
     if family.supercell is not None and min(family.supercell) < 1:
         raise InputError(f"{where}: supercell = {list(family.supercell)}; give three positive whole numbers")

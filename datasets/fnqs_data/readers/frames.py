@@ -6,10 +6,13 @@ import numpy as np
 from ase import Atoms, units
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from fnqs.configuration import make_configuration
+from fnqs.configuration import find_twist_fault, make_configuration
 from fnqs.errors import InputError
 from fnqs_data.readers.plausible import check_geometry, find_implausible
 from fnqs_data.record import Record
+
+SMALLEST_MOMENT = 0.01
+"""Total magnetic moment (electrons) that is taken for a spin polarisation, not for rounding."""
 
 QMC_HAMM_METHOD = "QMC (QMC-HAMM)"
 """What labelled the frames of that data base; their own `method` names the dynamics that made them."""
@@ -41,6 +44,7 @@ def record_from_atoms(atoms: Atoms, source: str, frame: int, digest: str) -> Rec
         raise InputError("there is no cell: three lattice vectors are needed, give a Lattice (or a large box)")
     cell, protons = np.array(atoms.cell) / units.Bohr, atoms.positions / units.Bohr
     check_geometry(cell, protons)
+    _check_electrons(atoms)
     corrections = [to_hartree(number_label(info.get(key), "correction")) for key in ("fsc_dv_ev", "fsc_dt_ev")]
     qmc_hamm = None not in corrections
     record = Record(
@@ -127,4 +131,23 @@ def _twist(value) -> np.ndarray:
         raise InputError(f"its twist {str(value)[:40]!r} is not three numbers") from error
     if twist.shape != (3,):
         raise InputError(f"its twist {str(value)[:40]!r} is not three numbers")
+    if np.all(np.isfinite(twist)) and (fault := find_twist_fault(twist)):
+        raise InputError(fault)
     return twist
+
+
+def _check_electrons(atoms: Atoms) -> None:
+    """Refuse what is said to be charged or spin-polarised."""
+    charge = number_label(atoms.info.get("charge"), "charge")
+    if charge:
+        raise InputError(f"its charge is {charge:g}; fnqs knows neutral cells only, with one electron for each proton")
+    results = atoms.calc.results if atoms.calc is not None else {}
+    moments = [atoms.get_initial_magnetic_moments(), results.get("magmoms", 0.0), results.get("magmom", 0.0)]
+    try:
+        largest = max(float(np.abs(np.sum(np.asarray(moment, np.float64), axis=0)).max()) for moment in moments)
+    except (TypeError, ValueError) as error:
+        raise InputError("its magnetic moments are not numbers; correct or remove them") from error
+    if not largest < SMALLEST_MOMENT:
+        raise InputError(
+            f"its magnetic moment is {largest:g}; fnqs knows unpolarised electrons only, as many spins up as down"
+        )
