@@ -2,8 +2,9 @@
 
     python tests/benchmarks/restore_time.py FOLDER
 
-Saves 17,500 configurations of N = 54 with 64 walkers (726 MB) and the default model's parameters, copies the run folder,
-and times finding, verifying and reading the parameters: from the whole copy, and from one without optimiser and walkers.
+Saves 17,500 configurations of N = 54 with 64 walkers (726 MB) and the default model's parameters, copies the run
+folder, and times finding, verifying and reading the parameters: from the whole copy, and from one without optimiser and
+walkers.
 """
 
 from __future__ import annotations
