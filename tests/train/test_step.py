@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import jax
@@ -158,22 +159,23 @@ def test_every_method_lowers_the_energy(wavefunction, small_sampling, systems, p
     assert np.mean(before) - np.mean(last) > 4 * error  # four standard errors: not by chance
 
 
-def test_a_complex_psi_at_gamma_takes_the_step_of_the_real_one(
-    small_model, make_bcc, systems, params, start, take_step
-):
+def test_a_complex_psi_at_gamma_takes_the_step_of_the_real_one(small_model, small_sampling, make_bcc, start):
+    """A complex psi fills whole levels, as the real one does where it is a Slater determinant."""
+    slater = dataclasses.replace(small_model, antisymmetric="slater")
     records = [make_bcc(0), make_bcc(1)]
-    real, _, _, expected = take_step(systems, *start)
-    complex_, _, _, report = take_step(stacked(small_model, records, force_complex=True), *start)
-    # A complex psi fills whole levels; here the real one nearly does so too. The rest is float32 rounding, which
-    # the solve amplifies by at most 1/damping = 1e3.
-    np.testing.assert_allclose(report.energy, expected.energy, atol=1e-3)
-    without_sharpness = [
-        [np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(one.params) if "sharp" not in str(path)]
-        for one in (complex_, real)
+    both = [stacked(slater, records), stacked(slater, records, force_complex=True)]
+    own = WaveFunction(slater)
+    params = jax.jit(own.init)(jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], both[0]))
+    optimizer = make_optimizer(OptimizerConfig())
+    step = make_step(own, optimizer, small_sampling, CLIP, CHUNKS)
+    real, complex_ = [
+        step(Learned(params, optimizer.init(params)), systems, *start, jax.random.key(2)) for systems in both
     ]
-    largest = np.abs(flat(real.params) - flat(params)).max()
-    for ours, wanted in zip(*without_sharpness, strict=True):
-        np.testing.assert_allclose(ours, wanted, rtol=0, atol=2e-2 * largest)
+    # float32 rounding, which the solve amplifies by at most 1/damping = 1e3.
+    np.testing.assert_allclose(complex_[3].energy, real[3].energy, atol=1e-3)
+    largest = np.abs(flat(real[0].params) - flat(params)).max()
+    assert largest > 0
+    np.testing.assert_allclose(flat(complex_[0].params), flat(real[0].params), rtol=0, atol=2e-2 * largest)
 
 
 def test_twisted_configurations_take_a_step(small_model, make_bcc, systems, params, start, take_step):
