@@ -1,5 +1,7 @@
 """Settings of the whole test suite: those of the commands, with strict shapes and dtypes."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +17,18 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "allow")
 # Tests compile far longer than they compute; without most of XLA's passes they compile twice as fast.
 jax.config.update("jax_disable_most_optimizations", True)
+
+MOST_MAPPINGS = 20_000
+"""Memory mappings of this process above which compiled programs are dropped; Linux stops at 65,530 by default."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_mappings():
+    """Drop compiled programs between modules: each maps dozens of regions, and XLA aborts where no more are allowed."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
