@@ -1,9 +1,7 @@
-"""Periodic geometry of any triclinic cell: volumes, reciprocal vectors, exact and smooth distances."""
+"""Periodic geometry of any triclinic cell: volumes, reciprocal vectors, exact distances."""
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ase.geometry import minkowski_reduce
 
@@ -43,22 +41,19 @@ def minimum_image_distances(cell: np.ndarray, points: np.ndarray) -> np.ndarray:
     return result
 
 
-def smooth_displacement(cell: jax.Array, displacement: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Periodic, everywhere smooth stand-ins for the squared length and the vector of a displacement.
-
-    With phi_a = 2 pi times the fractional coordinate along lattice vector a, the square is
-    (|sum_a a sin phi_a|^2 + |sum_a a (1 - cos phi_a)|^2) / 4 pi^2 and the vector sum_a a sin phi_a / 2 pi.
-    Both equal the true ones for small displacements and are zero only at lattice vectors (the vector also
-    at half ones).
+def shortest_wave_vector(cell: np.ndarray, twist: np.ndarray) -> np.ndarray:
+    """Return the shortest wave vector (3,), 1/bohr, that has the phases of a twist; of equally short ones the given.
 
     Args:
         cell: (3, 3) lattice vectors as rows, bohr.
-        displacement: (..., 3) Cartesian, bohr.
-
-    Returns:
-        squared length (...,) in bohr^2 and vector (..., 3) in bohr.
+        twist: (3,) fractions of the reciprocal lattice vectors.
     """
-    phase = 2 * jnp.pi * displacement @ jnp.linalg.inv(cell)
-    odd = jnp.sin(phase) @ cell / (2 * jnp.pi)
-    even = (1 - jnp.cos(phase)) @ cell / (2 * jnp.pi)
-    return jnp.sum(odd**2, -1) + jnp.sum(even**2, -1), odd
+    given = twist @ reciprocal_vectors(cell)
+    if not given.any():
+        return given
+    reciprocal = np.asarray(minkowski_reduce(reciprocal_vectors(cell))[0])
+    nearest = np.round(given @ np.linalg.inv(reciprocal))
+    shifts = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    candidates = np.concatenate([given[None], given - (nearest + shifts) @ reciprocal])
+    squares = np.sum(candidates**2, axis=1)
+    return candidates[np.flatnonzero(squares <= squares.min() + 1e-9 * np.sum(reciprocal[0] ** 2))[0]]

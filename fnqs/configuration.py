@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from ase.geometry import minkowski_reduce
 
 from fnqs.cell import cell_volume, minimum_image_distances
 from fnqs.errors import InputError
@@ -92,7 +93,8 @@ def find_cell_fault(cell: np.ndarray) -> str | None:
     lengths = np.linalg.norm(cell, axis=1)
     if volume <= 1e-8 * np.prod(np.maximum(lengths, 1e-30)):
         return "there is no cell: the lattice vectors are missing or lie in a plane"
-    heights = volume / np.array([np.linalg.norm(np.cross(cell[(i + 1) % 3], cell[(i + 2) % 3])) for i in range(3)])
+    short = np.asarray(minkowski_reduce(cell)[0])  # only the lattice counts, not the vectors it is given in
+    heights = volume / np.array([np.linalg.norm(np.cross(short[(i + 1) % 3], short[(i + 2) % 3])) for i in range(3)])
     if heights.min() < THINNEST_CELL * volume ** (1 / 3):
         return (
             f"the cell is too thin: its smallest height {heights.min():.3f} bohr is under {THINNEST_CELL} of the "

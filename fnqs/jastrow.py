@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnqs.forward_laplacian import Field, add, elementwise, linear, product, scale
-from fnqs.neighbours import off_diagonal, radial_functions, smooth_pair, sum_over_electrons, sum_over_protons
+from fnqs.neighbours import off_diagonal, radial_functions, sum_over_electrons, sum_over_protons
 from fnqs.orbital_basis import CUSP_RATE
+from fnqs.smooth_lattice import SmoothLattice, squares_over_the_cell
 
 ELECTRON_RATE = 0.8
 """Starting decay rate (1/bohr) of the electron-electron cusp."""
@@ -21,29 +22,26 @@ WHITENING_FLOOR = 1e-2
 """Added to the covariance of the radial functions, so that no combination is magnified more than tenfold."""
 
 
-def whitened_pairs(cell: jax.Array, inverse_cell: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
+def whitened_pairs(lattice: SmoothLattice, number: int) -> tuple[jax.Array, jax.Array]:
     """Combine radial functions so that their sums over N independent neighbours have unit covariance.
 
     A natural gradient with damping learns only directions in which log psi varies enough; sharp functions of
     short distances vary little by themselves. Whitening gives each the same weight, broad ones first.
 
     Args:
-        cell: (3, 3), bohr.
-        inverse_cell: (3, 3), 1/bohr.
+        lattice: of the configuration.
         number: N.
 
     Returns:
         mean (K,) over the cell and whitening matrix (K, K): functions (f - mean) @ whitening.
     """
-    axis = (jnp.arange(16, dtype=cell.dtype) + 0.5) / 16
-    fractional = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(1, -1, 3)
-    square, _ = smooth_pair(cell, inverse_cell, fractional @ cell)
-    values = radial_functions(jnp.sqrt(square), *_plain(cell.dtype))[0]
+    square = squares_over_the_cell(lattice, 16)
+    values = radial_functions(jnp.sqrt(square), *_plain(square.dtype))
     mean = jnp.mean(values, axis=0)
     centred = (values - mean).astype(jnp.float64)
     covariance = number * centred.T @ centred / len(values) + WHITENING_FLOOR * jnp.eye(len(PAIR_RATES))
     inverse = jnp.linalg.inv(jnp.linalg.cholesky(covariance))
-    return mean, inverse.T.astype(cell.dtype)
+    return mean, inverse.T.astype(square.dtype)
 
 
 class PairFactor(nn.Module):

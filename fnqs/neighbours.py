@@ -14,14 +14,13 @@ import jax.numpy as jnp
 from fnqs.forward_laplacian import (
     Field,
     Jet,
-    add,
     displacement_jet,
     elementwise,
     linear,
-    product,
     scale,
     shift,
 )
+from fnqs.smooth_lattice import SmoothLattice, squares_over_the_cell
 
 SMALLEST_VARIANCE = 1.0
 """Added to the variance that normalises a radial function, so that rare close pairs are not magnified."""
@@ -31,19 +30,6 @@ def pair_displacements(receivers: jax.Array, senders: jax.Array, derivatives: bo
     """r_i - r_j (N, M, 3) in bohr, as a Jet in its own components when derivatives are asked for."""
     displacement = receivers[:, None] - senders[None]
     return displacement_jet(displacement) if derivatives else displacement
-
-
-def smooth_pair(cell: jax.Array, inverse_cell: jax.Array, displacement: Field) -> tuple[Field, Field]:
-    """Squared smooth distance (..., N, M) in bohr^2 and smooth vector (..., N, M, 3) in bohr.
-
-    The same functions as `fnqs.cell.smooth_displacement`, for arrays and Jets alike.
-    """
-    two_pi = 2 * jnp.pi
-    phase = linear(lambda d: d @ (two_pi * inverse_cell), displacement)
-    odd = linear(lambda x: x @ (cell / two_pi), elementwise(jnp.sin, phase))
-    even = linear(lambda x: x @ (cell / two_pi), elementwise(lambda x: 1 - jnp.cos(x), phase))
-    square = add(product("ijx,ijx->ij", odd, odd), product("ijx,ijx->ij", even, even))
-    return square, odd
 
 
 def distances(square: Field, same: bool) -> Field:
@@ -69,29 +55,23 @@ def radial_functions(distance: Field, rates: jax.Array, mean: jax.Array, size: j
     return scale(shift(values, -mean), 1 / size)
 
 
-def radial_moments(
-    cell: jax.Array, inverse_cell: jax.Array, rates: jax.Array, number: int
-) -> tuple[jax.Array, jax.Array]:
+def radial_moments(lattice: SmoothLattice, rates: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
     """Mean over the cell of each radial function and the usual size of its sum over neighbours.
 
     Subtracting the mean leaves sums over neighbours that see only fluctuations of the density, so that they do
     not grow with the cell; the size is the standard deviation of the sum over N independent neighbours.
 
     Args:
-        cell: (3, 3), bohr.
-        inverse_cell: (3, 3), 1/bohr.
+        lattice: of the configuration.
         rates: (K,) decay rates, 1/bohr.
         number: N.
 
     Returns:
         mean (K,) and size (K,), for `radial_functions`.
     """
-    axis = (jnp.arange(12, dtype=cell.dtype) + 0.5) / 12
-    fractional = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(1, -1, 3)
-    square, _ = smooth_pair(cell, inverse_cell, fractional @ cell)
     nothing, one = jnp.zeros_like(rates), jnp.ones_like(rates)
-    values = radial_functions(jnp.sqrt(square), rates, nothing, one)
-    mean, variance = jnp.mean(values, axis=(0, 1)), jnp.var(values, axis=(0, 1))
+    values = radial_functions(jnp.sqrt(squares_over_the_cell(lattice, 12)), rates, nothing, one)
+    mean, variance = jnp.mean(values, axis=0), jnp.var(values, axis=0)
     return mean, jnp.sqrt(number * variance + SMALLEST_VARIANCE)
 
 

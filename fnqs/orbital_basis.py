@@ -15,10 +15,11 @@ import jax
 import numpy as np
 from scipy.special import k1
 
-from fnqs.cell import reciprocal_vectors
+from fnqs.cell import reciprocal_vectors, shortest_wave_vector
 from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
 from fnqs.open_shell import OpenShell, closed_shells, fill_lowest, find_open_shell
+from fnqs.smooth_lattice import PAIRS, SmoothLattice, reduced_cell, smooth_lattice
 
 GRID_SPACING = 0.45
 """Largest distance between grid points along a lattice vector (bohr)."""
@@ -52,12 +53,14 @@ class OrbitalBasis:
         inverse: (B, B) inverse of L.
         hamiltonian: (B, B) L^-1 H L^-T in Ha; complex at a general twist.
         shell: how its levels are filled; not used at a general twist.
+        wave_vector: (3,) the twist as the shortest wave vector, 1/bohr.
     """
 
     lower: np.ndarray
     inverse: np.ndarray
     hamiltonian: np.ndarray
     shell: OpenShell
+    wave_vector: np.ndarray
 
 
 def orbitals_per_proton(config: ModelConfig) -> int:
@@ -73,16 +76,18 @@ def shells(config: ModelConfig) -> np.ndarray:
 
 def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> OrbitalBasis:
     """Integrate overlaps and Hamiltonian of one configuration (host, float64)."""
-    cell, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
+    given, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
+    wave_vector = shortest_wave_vector(given, np.asarray(configuration.twist))
+    cell, lattice = reduced_cell(given), smooth_lattice(given)
     counts = _grid_counts(cell)
-    values, square = _orbitals(cell, counts, protons, config)
+    values, square = _orbitals(lattice, counts, protons, config)
     weight = abs(np.linalg.det(cell)) / len(values)
     overlap = weight * values.T @ values
     norm = 1 / np.sqrt(_shell_means(np.diag(overlap), config))
     scaled = norm[:, None] * norm[None]
     # The potential is negative everywhere; of a matrix and its transpose BLAS computes half the product.
     weighted = np.sqrt(-weight * _screened_potential(square))[:, None] * values
-    kinetic = _kinetic_energy(cell, counts, protons, np.asarray(configuration.twist), config)
+    kinetic = _kinetic_energy(cell, lattice, counts, protons, wave_vector, config)
     hamiltonian = kinetic - weighted.T @ weighted
     floor = OVERLAP_FLOOR * np.eye(len(overlap))
     lower = np.linalg.cholesky(scaled * overlap + floor)
@@ -104,6 +109,7 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
         inverse=inverse,
         hamiltonian=projected,
         shell=shell,
+        wave_vector=wave_vector,
     )
 
 
@@ -121,44 +127,54 @@ def _grid_counts(cell: np.ndarray) -> list[int]:
 
 
 def _orbitals(
-    cell: np.ndarray, counts: list[int], protons: np.ndarray, config: ModelConfig
+    lattice: SmoothLattice, counts: list[int], protons: np.ndarray, config: ModelConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Orbitals (G, B) on the grid, ordered proton by proton, and squared smooth distances (G, N) in bohr^2."""
+    """Orbitals (G, B) on the grid along the reduced vectors, ordered by proton; squared distances (G, N), bohr^2."""
+    half_turns, squares, vectors = (np.asarray(part) for part in (lattice.half_turns, lattice.squares, lattice.vectors))
     number = len(protons)
-    fractional = protons @ np.linalg.inv(cell)
-    odd, even = 0.0, 0.0
+    phases = []
     for axis, count in enumerate(counts):
-        # A phase depends on one coordinate of the grid only: (count, N) sines and cosines, then broadcast.
-        phase = 2 * np.pi * (np.arange(count)[:, None] / count - fractional[None, :, axis])
-        shape = [1, 1, 1, number, 1]
+        # A phase depends on one coordinate of the grid only: (count, N), then broadcast.
+        phase = 2 * (np.pi * np.arange(count)[:, None] / count - protons @ half_turns[:, axis])
+        shape = [1, 1, 1, number]
         shape[axis] = count
-        vector = cell[axis] / (2 * np.pi)
-        odd = odd + np.sin(phase).reshape(shape) * vector
-        even = even + (1 - np.cos(phase)).reshape(shape) * vector
-    odd, even = (np.asarray(part).reshape(-1, number, 3) for part in (odd, even))
-    square = np.einsum("gpx,gpx->gp", odd, odd) + np.einsum("gpx,gpx->gp", even, even)
+        phases.append((np.sin(phase).reshape(shape), np.cos(phase).reshape(shape)))
+    waves = [(sine, 1 - cosine) for sine, cosine in phases]
+    for first, second in PAIRS:
+        (sine, cosine), (other_sine, other_cosine) = phases[first], phases[second]
+        waves.append((sine * other_cosine - cosine * other_sine, 1 - cosine * other_cosine - sine * other_sine))
+    used = [(*wave, *sizes) for wave, *sizes in zip(waves, squares, vectors, strict=True) if sizes[0] > 0]
+    square = sum(even * size for _, even, size, _ in used)
+    square = np.asarray(square).reshape(-1, number)
     values = [np.exp(-exponent * square)[..., None] for exponent in config.s_exponents]
-    values += [odd * np.exp(-exponent * square)[..., None] for exponent in config.p_exponents]
+    if config.p_exponents:
+        vector = np.asarray(sum(odd[..., None] * size for odd, _, _, size in used)).reshape(-1, number, 3)
+        values += [vector * np.exp(-exponent * square)[..., None] for exponent in config.p_exponents]
     return np.concatenate(values, -1).reshape(len(square), -1), square
 
 
 def _kinetic_energy(
-    cell: np.ndarray, counts: list[int], protons: np.ndarray, twist: np.ndarray, config: ModelConfig
+    cell: np.ndarray,
+    lattice: SmoothLattice,
+    counts: list[int],
+    protons: np.ndarray,
+    wave_vector: np.ndarray,
+    config: ModelConfig,
 ) -> np.ndarray:
-    """Kinetic energy matrix (B, B) in Ha of exp(i q r) u(r), sum over waves k of (k + q)^2/2; real without twist.
+    """Kinetic energy matrix (B, B) in Ha of exp(i q r) u(r), sum over waves k of (k + q)^2/2; real for q = 0.
 
     All protons have the same orbitals: those at the origin are transformed, and moved by phases.
     """
     waves: list[np.ndarray] = [np.fft.fftfreq(count, 1 / count) for count in counts]
-    values, _ = _orbitals(cell, counts, np.zeros((1, 3)), config)
+    values, _ = _orbitals(lattice, counts, np.zeros((1, 3)), config)
     fields = values.reshape(*counts, -1)
-    real = not twist.any()
+    real = not wave_vector.any()
     if real:
         waves[2] = np.arange(counts[2] // 2 + 1, dtype=np.float64)
         amplitudes = np.fft.rfftn(fields, axes=(0, 1, 2))
     else:
         amplitudes = np.fft.fftn(fields, axes=(0, 1, 2))
-    energies = 0.5 * np.sum(((_grid(waves) + twist) @ reciprocal_vectors(cell)) ** 2, axis=-1)
+    energies = 0.5 * np.sum((_grid(waves) @ reciprocal_vectors(cell) + wave_vector) ** 2, axis=-1)
     if real:
         energies[:, :, 1:] *= 2  # a real transform leaves out the opposite waves
     factors = np.sqrt(abs(np.linalg.det(cell)) * energies) / len(values)

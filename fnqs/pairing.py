@@ -15,8 +15,8 @@ from fnqs.fermi import fermi_matrix, paired_levels
 from fnqs.forward_laplacian import Field, concatenate, elementwise, linear, product, shift
 from fnqs.local_coordinates import ParticleJet, bilinear_pairs, halves
 from fnqs.model_config import ModelConfig
-from fnqs.neighbours import smooth_pair
 from fnqs.orbital_basis import OrbitalBasis
+from fnqs.smooth_lattice import SmoothLattice, smooth_pair
 
 
 def pairing_matrix(
@@ -75,13 +75,11 @@ def pairing_matrix(
     return carried @ carried.T
 
 
-def orbitals(
-    cell: jax.Array, inverse_cell: jax.Array, protons: jax.Array, positions: Field, config: ModelConfig
-) -> Field:
+def orbitals(lattice: SmoothLattice, protons: jax.Array, positions: Field, config: ModelConfig) -> Field:
     """Proton-centred periodic orbitals (N, B) at electron positions (N, 3), ordered proton by proton."""
     number, centres = positions.shape[0], protons.shape[0]
     spread = linear(lambda z: jnp.broadcast_to(z[:, None], (number, centres, 3)), positions)
-    square, vector = smooth_pair(cell, inverse_cell, shift(spread, -protons[None]))
+    square, vector = smooth_pair(lattice, shift(spread, -protons[None]))
     s_like = _gaussians(square, config.s_exponents)
     p_like = product("ipe,ipx->ipex", _gaussians(square, config.p_exponents), vector)
     parts = [s_like, linear(lambda x: x.reshape(number, centres, -1), p_like)]

@@ -16,6 +16,7 @@ from fnqs.ewald import EwaldLists, make_ewald
 from fnqs.model_config import ModelConfig
 from fnqs.orbital_basis import OrbitalBasis, make_orbital_basis
 from fnqs.plane_waves import PlaneWaves, make_plane_waves
+from fnqs.smooth_lattice import SmoothLattice, smooth_lattice
 
 
 @jax.tree_util.register_dataclass
@@ -27,6 +28,7 @@ class System:
         configuration: cell, protons and twist.
         basis: overlaps and starting Hamiltonian of the proton-centred orbitals.
         ewald: lists and constants of the Coulomb energy.
+        lattice: smooth distances in the cell.
         waves: of the Jastrow factor.
         plane_waves: that are filled, where they are the orbitals of the model.
     """
@@ -34,6 +36,7 @@ class System:
     configuration: Configuration
     basis: OrbitalBasis
     ewald: EwaldLists
+    lattice: SmoothLattice
     waves: WaveLists
     plane_waves: PlaneWaves | None = None
 
@@ -45,16 +48,17 @@ def make_system(configuration: Configuration, config: ModelConfig, *, force_comp
         InputError: a twist, for a model of plane waves.
     """
     basis = make_orbital_basis(configuration, config)
+    lattice = smooth_lattice(np.asarray(configuration.cell))
     if force_complex and not np.iscomplexobj(basis.hamiltonian):
         basis = dataclasses.replace(basis, hamiltonian=basis.hamiltonian.astype(np.complex128))
     ewald = make_ewald(configuration)
     waves = make_waves(configuration, ewald.cell)
     if config.antisymmetric != "plane_waves":
-        return System(configuration, basis, ewald, waves)
+        return System(configuration, basis, ewald, lattice, waves)
     if np.iscomplexobj(basis.hamiltonian):
         twist = tuple(np.asarray(configuration.twist).tolist())
         raise InputError(f'twist {twist}: a model with antisymmetric = "plane_waves" takes no twist but (0, 0, 0)')
-    return System(configuration, basis, ewald, waves, make_plane_waves(configuration, ewald.cell))
+    return System(configuration, basis, ewald, lattice, waves, make_plane_waves(configuration, ewald.cell))
 
 
 def stack_systems(systems: Sequence[System]) -> System:

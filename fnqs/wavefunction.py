@@ -40,12 +40,12 @@ from fnqs.neighbours import (
     pair_displacements,
     radial_functions,
     radial_moments,
-    smooth_pair,
 )
 from fnqs.open_shell import FREE_ELECTRON_FERMI_ENERGY, STATES
 from fnqs.orbital_basis import orbitals_per_proton, shells
 from fnqs.pairing import orbitals, pair_functions, pairing_matrix
 from fnqs.plane_waves import PlaneWaves, WaveAmplitudes, wave_orbitals
+from fnqs.smooth_lattice import SmoothLattice, smooth_pair
 from fnqs.system import System
 
 COLD = 1e4
@@ -64,9 +64,9 @@ class Context:
     """What a configuration contributes to log_psi, in the precision of the parameters.
 
     Attributes:
-        cell, inverse_cell: (3, 3), bohr and 1/bohr.
+        lattice: smooth distances in the cell.
         protons: (N, 3), bohr.
-        wave_vector: (3,) the twist as a wave vector, 1/bohr.
+        wave_vector: (3,) the twist as the shortest wave vector, 1/bohr.
         density: () r_s, bohr.
         radial_mean, radial_size: (K,) normalisation of the radial functions.
         pair_mean: (K',) mean of the radial functions of the pair factor.
@@ -80,8 +80,7 @@ class Context:
         plane_waves: the orbitals, B = N/2, where they are not those of the protons.
     """
 
-    cell: jax.Array
-    inverse_cell: jax.Array
+    lattice: SmoothLattice
     protons: jax.Array
     wave_vector: jax.Array
     density: jax.Array
@@ -114,15 +113,14 @@ class Encoder(nn.Module):
         dtype = base.dtype
         cell = jnp.asarray(system.configuration.cell)
         protons = jnp.asarray(system.configuration.protons).astype(dtype)
-        inverse_cell = jnp.linalg.inv(cell)
-        wave_vector = 2 * jnp.pi * inverse_cell @ jnp.asarray(system.configuration.twist)
+        lattice = system.lattice.astype(dtype)
         number = protons.shape[0]
         density = jnp.cbrt(3 * jnp.abs(jnp.linalg.det(cell)) / (4 * jnp.pi * number))
         length = density.astype(dtype)
         rates = jnp.asarray(radial_rates(config), dtype)
-        mean, size = radial_moments(cell.astype(dtype), inverse_cell.astype(dtype), rates, number)
+        mean, size = radial_moments(lattice, rates, number)
         pair = pair_displacements(protons, protons, derivatives=False)
-        square, vectors = smooth_pair(cell.astype(dtype), inverse_cell.astype(dtype), pair)
+        square, vectors = smooth_pair(lattice, pair)
         radial = off_diagonal(radial_functions(distances(square, same=True), rates, mean, size))
         features = ProtonNetwork(config, name="protons")(radial, vectors / length, length)
 
@@ -134,7 +132,7 @@ class Encoder(nn.Module):
         average = jnp.mean(features, axis=0)
         filters = base[None] + head("filter_head", config.radial_functions, config.features)
         vector_filters = head("vector_filter_head", config.radial_functions, config.vectors, gain=0.3)
-        pair_mean, whitening = whitened_pairs(cell.astype(dtype), inverse_cell.astype(dtype), number)
+        pair_mean, whitening = whitened_pairs(lattice, number)
         proton_pairs = head("proton_pair_head", len(PAIR_RATES), gain=0.0) @ whitening.T
         electron_pairs = Linear(2 * len(PAIR_RATES), name="electron_pair_head", gain=0.0)(average)
         electron_pairs = electron_pairs.reshape(2, -1) @ whitening.T
@@ -152,10 +150,9 @@ class Encoder(nn.Module):
         else:
             amplitudes, pairing = self._levels(head, average, system, density)
         return Context(
-            cell=cell.astype(dtype),
-            inverse_cell=inverse_cell.astype(dtype),
+            lattice=lattice,
             protons=protons,
-            wave_vector=wave_vector.astype(dtype),
+            wave_vector=jnp.asarray(system.basis.wave_vector).astype(dtype),
             density=length,
             radial_mean=mean,
             radial_size=size,
@@ -233,8 +230,8 @@ class Amplitude(nn.Module):
         normalisation = (rates, context.radial_mean, context.radial_size)
         electron_pairs = pair_displacements(electrons, electrons, derivatives)
         proton_pairs = pair_displacements(electrons, context.protons, derivatives)
-        electron_square, electron_vectors = smooth_pair(context.cell, context.inverse_cell, electron_pairs)
-        proton_square, proton_vectors = smooth_pair(context.cell, context.inverse_cell, proton_pairs)
+        electron_square, electron_vectors = smooth_pair(context.lattice, electron_pairs)
+        proton_square, proton_vectors = smooth_pair(context.lattice, proton_pairs)
         electron_distances = distances(electron_square, same=True)
         proton_distances = distances(proton_square, same=False)
         features, vectors = ElectronNetwork(config, name="electrons")(
@@ -256,9 +253,9 @@ class Amplitude(nn.Module):
         frame = None
         if derivatives:
             local, frame = own_frame(local)
-        cell, inverse_cell, protons = widen((context.cell, context.inverse_cell, context.protons))
+        lattice, protons = widen((context.lattice, context.protons))
         if context.plane_waves is None:
-            values = orbitals(cell, inverse_cell, protons, local, config)
+            values = orbitals(lattice, protons, local, config)
         else:
             values = wave_orbitals(context.plane_waves, local)
         phases, logs = [], []

@@ -1,51 +1,46 @@
-"""Point groups of crystals, as far as they are symmetries of the wave function, and the twists they make equal.
+"""Twists that a crystal's point group makes equal for the wave function, exactly and with any weights.
 
-A point-group operation of a crystal turns a state of twist theta into one of another twist with the same energy. For
-the exact state this holds for all operations. The wave function sees the lattice through the vectors it is given
-in: its smooth distances are functions of the fractional coordinates. Rotated together with them it is unchanged, and
-if the rotated lattice vectors are the given ones in another order, up to signs that leave the smooth distances alone,
-the energies are equal for any weights. Those operations are used, and no other: all of a cell with orthogonal
-vectors, some of a primitive or hexagonal one.
+A point-group operation of a crystal turns a state of twist theta into one of another twist with the same energy. The
+wave function sees the lattice only through its smooth distances, which have all symmetries of the lattice, so it
+follows every operation. One thing it does not follow: at the border of the Brillouin zone several shortest wave vectors
+belong to one twist and the wave function takes one of them. Twists are taken for equal only if the operation turns the
+one taken into the one taken.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import spglib
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from fnqs.cell import reciprocal_vectors, shortest_wave_vector
 from fnqs.configuration import Configuration
 from fnqs_eval.twists import TwistSet, grid_integers
 
 SAME_PLACE = 1e-6
 """Distance (bohr) up to which two protons are taken for equivalent; far less than what an energy notices."""
 
-SAME_METRIC = 1e-8
-"""Relative difference up to which two lattice vectors have equal lengths and angles."""
+SAME_WAVE = 1e-8
+"""Relative difference up to which two wave vectors are equal."""
 
 
-def exact_operations(configuration: Configuration) -> np.ndarray:
-    """Find the operations of the crystal under which the wave function is unchanged.
+def crystal_operations(configuration: Configuration) -> np.ndarray:
+    """Find the operations of a crystal.
 
     Args:
         configuration: cell (3, 3) and protons (N, 3), bohr; its twist does not count.
 
     Returns:
-        (M, 3, 3) integers W, the identity among them: fractional coordinates x become W x + w, twists W theta.
+        (M, 3, 3) integers W, the identity among them: fractional coordinates x become W x + w, twists W^-T theta.
     """
     cell, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
     fractional = protons @ np.linalg.inv(cell)
     found = spglib.get_symmetry((cell.tolist(), fractional.tolist(), [1] * len(protons)), symprec=SAME_PLACE)
     unit = np.eye(3, dtype=int)[None]
-    rotations = unit if found is None else np.unique(np.concatenate([unit, found["rotations"]]), axis=0)
-    metric = cell @ cell.T
-    exact = [
-        rotation
-        for rotation in rotations
-        if np.array_equal(np.abs(rotation).sum(0), [1, 1, 1])
-        and np.array_equal(np.abs(rotation).sum(1), [1, 1, 1])
-        and all(_keeps(metric, form) for form in (rotation, np.abs(rotation)))
-    ]
-    return np.array(exact)
+    if found is None:
+        return unit
+    return np.unique(np.concatenate([unit, found["rotations"]]), axis=0)
 
 
 def reduce_by_symmetry(twists: TwistSet, configuration: Configuration) -> TwistSet:
@@ -59,18 +54,32 @@ def reduce_by_symmetry(twists: TwistSet, configuration: Configuration) -> TwistS
     """
     if twists.sizes is None:
         return twists
+    cell = np.asarray(configuration.cell)
     sizes, grid = np.array(twists.sizes), grid_integers(twists.sizes)
-    operations = [w for w in exact_operations(configuration) if np.array_equal(np.abs(w) @ sizes, sizes)]
-    operations = np.concatenate([operations, np.negative(operations)])
-    images = np.einsum("oab,tb->tao", operations, grid)
-    images = sizes[:, None] - np.mod(sizes[:, None] - images, 2 * sizes[:, None])  # in (-q, q]
-    names = [max(map(tuple, image.T.tolist())) for image in images]
-    kept, counts = np.unique(names, axis=0, return_counts=True)
-    if len(kept) == len(twists.twists):
+    group = _orbits(cell, crystal_operations(configuration), sizes, grid)
+    names = np.array([max(map(tuple, grid[group == orbit].tolist())) for orbit in range(group.max() + 1)])
+    counts = np.bincount(group)
+    if len(names) == len(twists.twists):
         return twists  # time reversal is all there is
-    description = f"{'x'.join(map(str, sizes))} Monkhorst-Pack, {len(grid)} twists as {len(kept)} by symmetry"
-    return TwistSet(description, kept / (2 * sizes), counts / len(grid), sizes=twists.sizes)
+    description = f"{'x'.join(map(str, sizes))} Monkhorst-Pack, {len(grid)} twists as {len(names)} by symmetry"
+    return TwistSet(description, names / (2 * sizes), counts / len(grid), sizes=twists.sizes)
 
 
-def _keeps(metric: np.ndarray, form: np.ndarray) -> bool:
-    return bool(np.all(np.abs(form.T @ metric @ form - metric) <= SAME_METRIC * np.trace(metric)))
+def _orbits(cell: np.ndarray, operations: np.ndarray, sizes: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Tell which set of equal twists each (T,) of a grid (T, 3), in whole numbers over 2 sizes, belongs to."""
+    reciprocal = reciprocal_vectors(cell)
+    waves = np.array([shortest_wave_vector(cell, numbers / (2 * sizes)) for numbers in grid])
+    places = {tuple(numbers): place for place, numbers in enumerate(grid.tolist())}
+    turns = np.rint(np.swapaxes(np.linalg.inv(operations), 1, 2))
+    first, second = [], []
+    for turn in np.concatenate([turns, -turns]):
+        images = grid @ (sizes[:, None] * turn / sizes).T
+        images = sizes - np.mod(sizes - images, 2 * sizes)  # in (-q, q]
+        turned = waves @ (np.linalg.inv(reciprocal) @ turn.T @ reciprocal)
+        for place, image in enumerate(images):
+            other = places.get(tuple(image))
+            if other is not None and np.abs(turned[place] - waves[other]).max() <= SAME_WAVE * np.abs(reciprocal).max():
+                first.append(place)
+                second.append(other)
+    links = coo_array((np.ones(len(first)), (first, second)), shape=(len(grid), len(grid)))
+    return connected_components(links, directed=False)[1]

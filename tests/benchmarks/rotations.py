@@ -4,9 +4,9 @@
     python tests/benchmarks/rotations.py runs/quickstart --configurations my.extxyz --frames 0:2
 
 Cell, protons and electrons are turned together by random rotations: the architecture sees only invariants, so nothing
-may change but the last digits. Then the same lattice is given by other vectors (a sheared cell): smooth distances
-are functions of the fractional coordinates, so this is another wave function, and what it costs in energy is found by
-correlated sampling. Walkers are moved by Metropolis before. Prints, for every configuration, the largest change of
+may change but the last digits. Then the same lattice is given by other vectors (a sheared cell), which the smooth
+distances do not see; a difference in energy would be found by correlated sampling. Walkers are moved by Metropolis
+before. Prints, for every configuration, the largest change of
 log|psi| and of the local energy (Ha), in float32 as trained and in float64.
 """
 

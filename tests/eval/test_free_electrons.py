@@ -11,6 +11,7 @@ from fnqs.configuration import fold_twist, make_configuration
 from fnqs.model_config import ModelConfig
 from fnqs.open_shell import FREE_ELECTRON_FERMI_ENERGY
 from fnqs.orbital_basis import make_orbital_basis
+from fnqs.smooth_lattice import reduced_cell
 from fnqs_data.generate.crystals import lattice
 from fnqs_eval.twists import monkhorst_pack, parse_twists
 
@@ -54,6 +55,7 @@ def levels(cell, protons, twist, config):
 
 def lattice_potential(cell):
     """Stands in for the screened potential: one with the period of TRICLINIC, on the grid of a cell."""
+    cell = reduced_cell(cell)
     counts = orbital_basis._grid_counts(cell)
     points = np.stack(np.meshgrid(*[np.arange(n) / n for n in counts], indexing="ij"), -1).reshape(-1, 3)
     fractional = (points @ cell - PROTONS[0]) @ np.linalg.inv(TRICLINIC)
@@ -71,7 +73,9 @@ def test_orbital_basis_of_a_supercell(monkeypatch, twist, count, potential):
     config = ModelConfig(s_exponents=(2.4, 1.2, 0.6, 0.3, 0.13), p_exponents=(0.8, 0.4, 0.2))
 
     def found(cell, protons, twist):
-        field = lattice_potential(cell) if potential else np.zeros(np.prod(orbital_basis._grid_counts(cell)))
+        field = (
+            lattice_potential(cell) if potential else np.zeros(np.prod(orbital_basis._grid_counts(reduced_cell(cell))))
+        )
         monkeypatch.setattr(orbital_basis, "_screened_potential", lambda square: field)
         return levels(cell, protons, twist, config)
 

@@ -28,11 +28,11 @@ from fnqs.neighbours import (
     distances,
     off_diagonal,
     pair_displacements,
-    smooth_pair,
     sum_messages,
     sum_over_electrons,
     sum_over_protons,
 )
+from fnqs.smooth_lattice import smooth_lattice, smooth_pair
 
 ROUNDING = 1e-10
 """Relative: float64 rounding of a few thousand operations, magnified by inverses of small matrices."""
@@ -40,7 +40,7 @@ ROUNDING = 1e-10
 POINTS = np.random.default_rng(0).normal(size=(4, 3))
 MIXING = np.random.default_rng(1).normal(size=(3, 5))
 FILTER = np.random.default_rng(2).normal(size=(4, 4, 5))
-CELL = 4 * np.eye(3) + np.random.default_rng(3).uniform(-0.5, 0.5, (3, 3))
+LATTICE = smooth_lattice(4 * np.eye(3) + np.random.default_rng(3).uniform(-0.5, 0.5, (3, 3)))
 
 
 def mix(x):
@@ -52,7 +52,7 @@ def pairs(x):
     displacement = pair_displacements(
         x.value if isinstance(x, Jet) else x, x.value if isinstance(x, Jet) else x, isinstance(x, Jet)
     )
-    square, vectors = smooth_pair(jnp.asarray(CELL), jnp.linalg.inv(jnp.asarray(CELL)), displacement)
+    square, vectors = smooth_pair(LATTICE, displacement)
     return square, distances(square, same=True), vectors
 
 
@@ -65,7 +65,7 @@ def between_electrons(x):
 def with_protons(x):
     electrons = x.value if isinstance(x, Jet) else x
     displacement = pair_displacements(electrons, jnp.asarray(POINTS[:3] + 0.4), isinstance(x, Jet))
-    square, _ = smooth_pair(jnp.asarray(CELL), jnp.linalg.inv(jnp.asarray(CELL)), displacement)
+    square, _ = smooth_pair(LATTICE, displacement)
     return sum_over_protons(elementwise(lambda s: jnp.exp(-s), distances(square, same=False)))
 
 

@@ -64,7 +64,7 @@ def test_equals_finite_differences(model, compiled, rows, composed, twist):
     """
     cases, walkers = two_cases(model, twist)
     params = jax.tree.map(lambda leaf: leaf, model.params)
-    params["encoder"]["sharpness_head"]["bias"] = jnp.full_like(params["encoder"]["sharpness_head"]["bias"], 3.0)
+    params["encoder"]["sharpness_head"]["bias"] = jnp.full_like(params["encoder"]["sharpness_head"]["bias"], 4.0)
     systems = stack_systems([case.system for case in cases])
     found_rows = rows(params, systems, walkers)
     table = np.asarray(found_rows).reshape(2, 4, -1, found_rows.shape[-1])

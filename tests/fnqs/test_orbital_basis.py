@@ -12,6 +12,7 @@ from fnqs.configuration import Configuration, make_configuration
 from fnqs.model_config import ModelConfig
 from fnqs.orbital_basis import OVERLAP_FLOOR, OrbitalBasis, make_orbital_basis
 from fnqs.pairing import orbitals
+from fnqs.smooth_lattice import reduced_cell, smooth_lattice
 
 CONFIG = ModelConfig()
 TWIST = np.array([0.13, -0.21, 0.4])
@@ -41,8 +42,7 @@ def fine_integrals(cell, protons, twist, points=24):
     """
     axis = np.arange(points) / points
     fractional = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    arrays = (jnp.asarray(x) for x in (cell, np.linalg.inv(cell), protons, fractional @ cell))
-    values = np.asarray(orbitals(*arrays, CONFIG))
+    values = np.asarray(orbitals(smooth_lattice(cell), jnp.asarray(protons), jnp.asarray(fractional @ cell), CONFIG))
     volume = abs(np.linalg.det(cell)) / len(fractional)
     spectrum = np.fft.fftn(values.reshape(points, points, points, -1), axes=(0, 1, 2)).reshape(len(fractional), -1)
     waves = np.stack(np.meshgrid(*[np.fft.fftfreq(points, 1 / points)] * 3, indexing="ij"), -1).reshape(-1, 3)
@@ -138,9 +138,9 @@ def test_twist_and_its_opposite_are_conjugate():
 def test_orbitals_are_those_of_the_wave_function():
     """The host's orbitals on its grid are the ones that electrons see there."""
     counts = [4, 5, 6]
-    values, _ = orbital_basis._orbitals(CELL, counts, PROTONS, CONFIG)
+    lattice = smooth_lattice(CELL)
+    values, _ = orbital_basis._orbitals(lattice, counts, PROTONS, CONFIG)
     integers = np.array(list(itertools.product(*[range(count) for count in counts])))
-    points = jnp.asarray(integers / counts @ CELL)
-    inverse = jnp.asarray(np.linalg.inv(CELL))
-    expected = orbitals(jnp.asarray(CELL), inverse, jnp.asarray(PROTONS), points, CONFIG)
+    points = jnp.asarray(integers / counts @ reduced_cell(CELL))
+    expected = orbitals(lattice, jnp.asarray(PROTONS), points, CONFIG)
     np.testing.assert_allclose(values, np.asarray(expected), atol=1e-13)  # rounding

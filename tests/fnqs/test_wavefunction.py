@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from fnqs.configuration import fold_twist, make_configuration
 from fnqs.orbital_basis import REDUNDANT_ENERGY, _grid_counts
+from fnqs.smooth_lattice import reduced_cell
 from fnqs.system import make_system, stack_systems
 
 GAMMA = (0.0, 0.0, 0.0)
@@ -81,7 +82,7 @@ def test_relabelled_protons(model, order, twist):
 def test_everything_moved_by_a_vector_of_the_grid(any_model, twist):
     """Orbital integrals are done on a grid; moved by its vectors, everything is equal to rounding."""
     model, case = any_model, any_model.case(4, twist)
-    cell = np.asarray(case.configuration.cell)
+    cell = reduced_cell(case.configuration.cell)
     shift = np.array([1, 2, 3]) / _grid_counts(cell) @ cell
     other = protons_replaced(
         model, case, case.configuration.protons + shift, electrons=np.asarray(case.electrons) + shift
