@@ -38,12 +38,14 @@ class MemoryConfig:
         gradient_walkers: walkers whose parameter derivatives are computed together.
         jacobian_groups: groups of parameters whose derivatives are in memory one after the other; 1 is fastest.
         jacobian_bytes: memory (bytes) on each device for the derivatives, from which the groups are chosen.
+        prepared_bytes: host memory (bytes) for integrals of configurations that will be visited again.
     """
 
     energy_walkers: int = 0
     gradient_walkers: int = 0
     jacobian_groups: int = 1
     jacobian_bytes: int = 0
+    prepared_bytes: int = 400_000_000
 
 
 class Chunks(NamedTuple):

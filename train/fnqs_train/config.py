@@ -300,6 +300,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "memory.gradient_walkers": _at_least(0),
     "memory.jacobian_groups": _at_least(0),
     "memory.jacobian_bytes": _at_least(0),
+    "memory.prepared_bytes": _at_least(0),
     "log.every_steps": _at_least(1),
     "transfer.walkers": _at_least(2),
     "transfer.equilibration_sweeps": _at_least(0),

@@ -96,7 +96,7 @@ def train(
         Checkpoints(
             run_folder, keep=config.checkpoint.keep, every_nth_kept=config.checkpoint.every_nth_kept
         ) as checkpoints,
-        PreparedBatches(stream, config.model, schedule) as prepared,
+        PreparedBatches(stream, config.model, schedule, config.memory.prepared_bytes) as prepared,
         stop_requested() as stop,
     ):
         if params is None:

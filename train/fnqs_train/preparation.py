@@ -12,13 +12,11 @@ from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
 from fnqs.system import System, make_system, stack_systems
 from fnqs_data.stream import Batch, ConfigurationStream
+from fnqs_train.chunks import MemoryConfig
 from fnqs_train.schedule import Schedule
 
 AHEAD = 3
 """Batches prepared ahead of the step, so that a quick step of small cells does not wait for one of large cells."""
-
-CACHE_BYTES = 400e6
-"""Host memory for prepared systems that will be visited again."""
 
 
 class PreparedBatches:
@@ -28,10 +26,17 @@ class PreparedBatches:
         stream: of configurations.
         model: sizes of the wave function.
         schedule: chooses the configurations of a step; None leaves it to the stream.
+        keep_bytes: host memory (bytes) for systems that will be visited again.
     """
 
-    def __init__(self, stream: ConfigurationStream, model: ModelConfig, schedule: Schedule | None = None):
-        self._stream, self._model, self._schedule = stream, model, schedule
+    def __init__(
+        self,
+        stream: ConfigurationStream,
+        model: ModelConfig,
+        schedule: Schedule | None = None,
+        keep_bytes: int = MemoryConfig.prepared_bytes,
+    ):
+        self._stream, self._model, self._schedule, self._keep_bytes = stream, model, schedule, keep_bytes
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._next: deque[tuple[int, Future]] = deque()
         self._cache: OrderedDict[int, System] = OrderedDict()
@@ -75,7 +80,7 @@ class PreparedBatches:
         system = make_system(configuration, self._model)
         self._cache[index] = system
         self._cached_bytes += _size(system)
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+        while self._cached_bytes > self._keep_bytes and len(self._cache) > 1:
             self._cached_bytes -= _size(self._cache.popitem(last=False)[1])
         return system
 
