@@ -31,6 +31,7 @@ from fnqs_train.agreement import known_to_all
 from fnqs_train.digests import DIGEST_NAME, digests_of, find_changes
 from fnqs_train.orbax_trees import restore_like, restore_plain, save_tree, system_error
 from fnqs_train.shares import copied, read_arrays, write_arrays
+from fnqs_train.shipped import find_shipped, shipped_models
 
 FOLDER_NAME = "checkpoints"
 ENERGY_KEY = "energy_per_atom"
@@ -266,14 +267,18 @@ class Checkpoints:
 
 
 def resolve_checkpoint(path: str | os.PathLike) -> CheckpointPath:
-    """Find the checkpoint meant by a run folder (its latest sound step) or by a step in it.
+    """Find the checkpoint meant by a run folder (its latest sound step), a step in it, or the name of a shipped model.
 
     Raises:
         InputError: there is none, or the step asked for is damaged.
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path}: no such run folder or checkpoint; check the spelling of the path")
+        shipped = find_shipped(path)
+        if shipped is None or not shipped.exists():
+            names = f" (models that come with fnqs: {', '.join(shipped_models())})" if shipped_models() else ""
+            raise InputError(f"{path}: no such run folder or checkpoint; check the spelling of the path{names}")
+        path = shipped
     if path.name.isdigit() and path.parent.resolve().name == FOLDER_NAME:
         chosen = CheckpointPath(path.resolve().parent.parent, int(path.name))
         faults = find_damage(chosen, spared=SPARED)
