@@ -3,9 +3,9 @@
     python tests/benchmarks/optimizer_choice.py FOLDER                                   all settings below
     python tests/benchmarks/optimizer_choice.py FOLDER base optimizer.damping=1e-3       some: "base" or key=value,...
 
-From the quickstart's data set 800 configurations of N = 8 are drawn to train on. Every setting gets the same 200 steps of
-16 configurations with 16 walkers and the same seed; then 24 configurations of densities never trained on are evaluated
-zero-shot, with equal seeds. Prints the mean of E/N with its error, the difference from the first setting, the mean
+From the quickstart's data set 800 configurations of N = 8 are drawn to train on. Every setting gets the same 200 steps
+of 16 configurations with 16 walkers and the same seed; then 24 configurations of densities never trained on are
+evaluated zero-shot, with equal seeds. Prints the mean of E/N with its error, the difference from the first setting, the mean
 variance and the time; results are kept in FOLDER and what is there is not run again.
 """
 
