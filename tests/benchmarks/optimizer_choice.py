@@ -5,8 +5,8 @@
 
 From the quickstart's data set 800 configurations of N = 8 are drawn to train on. Every setting gets the same 200 steps
 of 16 configurations with 16 walkers and the same seed; then 24 configurations of densities never trained on are
-evaluated zero-shot, with equal seeds. Prints the mean of E/N with its error, the difference from the first setting, the mean
-variance and the time; results are kept in FOLDER and what is there is not run again.
+evaluated zero-shot, with equal seeds. Prints the mean of E/N with its error, the difference from the first setting, the
+mean variance and the time; results are kept in FOLDER and what is there is not run again.
 """
 
 from __future__ import annotations
