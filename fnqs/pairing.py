@@ -18,6 +18,9 @@ from fnqs.model_config import ModelConfig
 from fnqs.neighbours import smooth_pair
 from fnqs.orbital_basis import OrbitalBasis
 
+LEAST_KEPT = 0.1
+"""Share of an open shell below which what is left of it is no longer magnified."""
+
 
 def pairing_matrix(
     basis: OrbitalBasis,
@@ -29,9 +32,11 @@ def pairing_matrix(
 ) -> jax.Array:
     """Pair the levels of H = H_0 + (v S + S v)/2, where v is diagonal and learned.
 
-    Real H: P = F_closed(H) - l (F_virtual(H) - F_closed(H)) + V T V^T: pairs of time-reversed states in the
+    Real H: P = F_closed(H) - l (F_virtual(H) - F_shell(H)) + V T V^T: pairs of time-reversed states in the
     closed shells, pairs of the other sign in the lowest empty levels (as in a stretched bond: sigma_g^2 - l sigma_u^2),
-    and the last pair T of an open shell. Complex H (a general
+    and the last pair T of an open shell. Its levels V are those of H_0, projected on the shell of H: closed shells
+    and last pair are made of the same orbitals whatever is learned, as the Jastrow factor, which meets both, needs.
+    Complex H (a general
     twist): both spins fill the same N/2 lowest states, P = C C^T without conjugation, so that both carry the
     same twist; C = F(H) V with the occupied eigenvectors V held fixed keeps derivatives finite where levels
     cross.
@@ -52,12 +57,17 @@ def pairing_matrix(
         (B, B) P for unnormalised orbitals, float64 or complex128; symmetric but for triplets in an open shell.
     """
     if not jnp.iscomplexobj(basis.hamiltonian):
-        arrays = (jnp.asarray(part) for part in (basis.inverse, basis.lower, basis.hamiltonian))
+        inverse, lower, hamiltonian = (jnp.asarray(part) for part in (basis.inverse, basis.lower, basis.hamiltonian))
         fillings = jnp.asarray(basis.shell.fillings).astype(onsite.dtype)
+        states = jnp.asarray(basis.shell.states)
         weights = jnp.stack([jnp.ones_like(virtual), virtual, -virtual])
-        closed = paired_levels(*arrays, onsite, inverse_temperature, fillings, weights)
-        last_pair = jnp.einsum("k,kgh->gh", open_shell, jnp.asarray(basis.shell.states))
-        return closed + basis.shell.levels @ last_pair @ basis.shell.levels.T
+        shell = lower.T @ jnp.asarray(basis.shell.levels)
+        closed, followed = paired_levels(
+            inverse, lower, hamiltonian, shell, onsite, inverse_temperature, fillings, weights
+        )
+        levels = inverse.T @ (followed / _kept(shell, followed))
+        last_pair = jnp.einsum("k,kgh->gh", open_shell, states)
+        return closed + levels @ last_pair @ levels.T
     filling = jnp.asarray(pairs, onsite.dtype)
     moved = (basis.inverse * onsite[None]) @ basis.lower
     hamiltonian = basis.hamiltonian + (0.5 * (moved + moved.T)).astype(basis.hamiltonian.dtype)
@@ -73,6 +83,13 @@ def pairing_matrix(
     inverse = jnp.asarray(basis.inverse).astype(occupied.dtype)
     carried = inverse.T @ occupied
     return carried @ carried.T
+
+
+def _kept(shell: jax.Array, followed: jax.Array) -> jax.Array:
+    """Share () of an open shell (B, G) left where it has followed H: 1 without a shell, LEAST_KEPT at least."""
+    size = jnp.sum(shell**2)
+    share = jnp.sum(shell * followed) / jnp.where(size == 0, 1.0, size)
+    return jnp.where(size == 0, 1.0, jnp.maximum(share, LEAST_KEPT))
 
 
 def orbitals(
