@@ -36,7 +36,7 @@ def pairing_matrix(
     closed shells, pairs of the other sign in the lowest empty levels (as in a stretched bond: sigma_g^2 - l sigma_u^2),
     and the last pair T of an open shell. Its levels V are those of H_0, projected on the shell of H: closed shells
     and last pair are made of the same orbitals whatever is learned, as the Jastrow factor, which meets both, needs.
-    Complex H (a general
+    With an open shell l is in units of the size of T. Complex H (a general
     twist): both spins fill the same N/2 lowest states, P = C C^T without conjugation, so that both carry the
     same twist; C = F(H) V with the occupied eigenvectors V held fixed keeps derivatives finite where levels
     cross.
@@ -49,7 +49,7 @@ def pairing_matrix(
         basis: constants of the configuration, B orbitals.
         onsite: (B,) v, Ha.
         inverse_temperature: () 1/Ha.
-        virtual: () l.
+        virtual: () l; in units of the norm of `open_shell` where there is an open shell.
         open_shell: (K,) coefficients of the pair states of an open shell.
         pairs: N/2.
 
@@ -60,6 +60,9 @@ def pairing_matrix(
         inverse, lower, hamiltonian = (jnp.asarray(part) for part in (basis.inverse, basis.lower, basis.hamiltonian))
         fillings = jnp.asarray(basis.shell.fillings).astype(onsite.dtype)
         states = jnp.asarray(basis.shell.states)
+        # Without the last pair nothing is left but the closed shells with a pair in empty levels.
+        size = jnp.linalg.norm(open_shell)
+        virtual = virtual * jnp.where(jnp.any(states != 0), size, 1.0)
         weights = jnp.stack([jnp.ones_like(virtual), virtual, -virtual])
         shell = lower.T @ jnp.asarray(basis.shell.levels)
         closed, followed = paired_levels(
