@@ -43,57 +43,61 @@ def paired_levels(
     inverse: jax.Array,
     lower: jax.Array,
     hamiltonian: jax.Array,
+    shell: jax.Array,
     onsite: jax.Array,
     inverse_temperature: jax.Array,
     fillings: jax.Array,
     weights: jax.Array,
-) -> jax.Array:
-    """sum_m w_m inverse^T F_m(H + (X + X^T)/2) inverse for real H and X = inverse diag(onsite) lower.
+) -> tuple[jax.Array, jax.Array]:
+    """sum_m w_m inverse^T F_m(M) inverse and (F_1 - F_0)(M) shell, M = H + (X + X^T)/2, X = inverse diag(onsite) lower.
 
-    F_m is the Fermi function of filling m; a weight that is negative gives the levels between two fillings pairs of
-    the other sign. The same as with `fermi_matrix`, but one diagonalisation serves all fillings and the
-    derivative stays among the levels: three products of matrices where the chain rule has seven. It is the
+    F_m is the Fermi function of filling m, H is real; a weight that is negative gives the levels between two fillings
+    pairs of the other sign. The same as with `fermi_matrix`, but one diagonalisation serves all fillings and the
+    derivative stays among the levels: few products of matrices where the chain rule has many. It is the
     costliest part of a parameter derivative.
 
     Args:
-        inverse: (B, B) of an `OrbitalBasis`, as the next two; derivatives in these three are not defined.
+        inverse: (B, B) of an `OrbitalBasis`, as the next two; derivatives in these four are not defined.
         lower: (B, B).
         hamiltonian: (B, B), Ha.
+        shell: (B, G) any levels, in the basis of the Hamiltonian.
         onsite: (B,) Ha.
         inverse_temperature: () beta, 1/Ha.
-        fillings: (M,) the traces of the F_m.
+        fillings: (M,) the traces of the F_m, M >= 2.
         weights: (M,) w_m.
 
     Returns:
-        (B, B) symmetric.
+        (B, B) symmetric, and (B, G): what the shell has of the levels between the first two fillings.
     """
-    return _paired_levels(inverse, lower, hamiltonian, onsite, inverse_temperature, fillings, weights)[0]
+    return _paired_levels(inverse, lower, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)[0]
 
 
 @partial(paired_levels.defjvp, symbolic_zeros=True)
 def _paired_levels_jvp(primals, tangents):
-    inverse, lower, hamiltonian, onsite, beta, fillings, weights = primals
-    if not all(isinstance(tangent, SymbolicZero) for tangent in (*tangents[:3], tangents[5])):
+    inverse, lower, _, shell, onsite, beta, _, weights = primals
+    if not all(isinstance(tangent, SymbolicZero) for tangent in (*tangents[:4], tangents[6])):
         raise NotImplementedError("the pairing is differentiated in its parameters only; use fermi_matrix")
     d_onsite, d_beta, d_weights = (
         jnp.zeros_like(value) if isinstance(tangent, SymbolicZero) else tangent
-        for value, tangent in zip((onsite, beta, weights), (*tangents[3:5], tangents[6]), strict=True)
+        for value, tangent in zip((onsite, beta, weights), (*tangents[4:6], tangents[7]), strict=True)
     )
-    value, vectors, occupations, centred = _paired_levels(inverse, lower, hamiltonian, onsite, beta, fillings, weights)
+    value, vectors, occupations, centred = _paired_levels(*primals)
     levels, turned = vectors.T @ inverse, lower @ vectors
     moved = (levels * d_onsite) @ turned
     changes = jax.vmap(lambda f, x: _change(0.5 * (moved + moved.T), d_beta, f, x, beta))(occupations, centred)
     change = jnp.einsum("m,mab->ab", weights, changes) + jnp.diag(d_weights @ occupations)
-    return value, levels.T @ change @ levels
+    followed = vectors @ ((changes[1] - changes[0]) @ (vectors.T @ shell))
+    return value, (levels.T @ change @ levels, followed)
 
 
-def _paired_levels(inverse, lower, hamiltonian, onsite, beta, fillings, weights):
+def _paired_levels(inverse, lower, hamiltonian, shell, onsite, beta, fillings, weights):
     """Compute `paired_levels` together with eigenvectors, occupations (M, B) and energies relative to mu (M, B)."""
     moved = (inverse * onsite) @ lower
     energies, vectors = jnp.linalg.eigh(hamiltonian + 0.5 * (moved + moved.T))
     occupations, centred = jax.vmap(lambda filling: _occupy(energies, beta, filling))(fillings)
     levels = vectors.T @ inverse
-    return (levels.T * (weights @ occupations)) @ levels, vectors, occupations, centred
+    followed = (vectors * (occupations[1] - occupations[0])) @ (vectors.T @ shell)
+    return ((levels.T * (weights @ occupations)) @ levels, followed), vectors, occupations, centred
 
 
 def _change(rotated: jax.Array, d_beta: jax.Array, occupations: jax.Array, centred: jax.Array, beta: jax.Array):

@@ -18,6 +18,9 @@ from fnqs.model_config import ModelConfig
 from fnqs.orbital_basis import OrbitalBasis
 from fnqs.smooth_lattice import SmoothLattice, smooth_pair
 
+LEAST_KEPT = 0.1
+"""Share of an open shell below which what is left of it is no longer magnified."""
+
 
 def pairing_matrix(
     basis: OrbitalBasis,
@@ -29,9 +32,11 @@ def pairing_matrix(
 ) -> jax.Array:
     """Pair the levels of H = H_0 + (v S + S v)/2, where v is diagonal and learned.
 
-    Real H: P = F_closed(H) - l (F_virtual(H) - F_closed(H)) + V T V^T: pairs of time-reversed states in the
+    Real H: P = F_closed(H) - l (F_virtual(H) - F_shell(H)) + V T V^T: pairs of time-reversed states in the
     closed shells, pairs of the other sign in the lowest empty levels (as in a stretched bond: sigma_g^2 - l sigma_u^2),
-    and the last pair T of an open shell. Complex H (a general
+    and the last pair T of an open shell. Its levels V are those of H_0, projected on the shell of H: closed shells
+    and last pair are made of the same orbitals whatever is learned, as the Jastrow factor, which meets both, needs.
+    With an open shell l is in units of the size of T. Complex H (a general
     twist): both spins fill the same N/2 lowest states, P = C C^T without conjugation, so that both carry the
     same twist; C = F(H) V with the occupied eigenvectors V held fixed keeps derivatives finite where levels
     cross.
@@ -44,7 +49,7 @@ def pairing_matrix(
         basis: constants of the configuration, B orbitals.
         onsite: (B,) v, Ha.
         inverse_temperature: () 1/Ha.
-        virtual: () l.
+        virtual: () l; in units of the norm of `open_shell` where there is an open shell.
         open_shell: (K,) coefficients of the pair states of an open shell.
         pairs: N/2.
 
@@ -52,12 +57,20 @@ def pairing_matrix(
         (B, B) P for unnormalised orbitals, float64 or complex128; symmetric but for triplets in an open shell.
     """
     if not jnp.iscomplexobj(basis.hamiltonian):
-        arrays = (jnp.asarray(part) for part in (basis.inverse, basis.lower, basis.hamiltonian))
+        inverse, lower, hamiltonian = (jnp.asarray(part) for part in (basis.inverse, basis.lower, basis.hamiltonian))
         fillings = jnp.asarray(basis.shell.fillings).astype(onsite.dtype)
+        states = jnp.asarray(basis.shell.states)
+        # Without the last pair nothing is left but the closed shells with a pair in empty levels.
+        size = jnp.linalg.norm(open_shell)
+        virtual = virtual * jnp.where(jnp.any(states != 0), size, 1.0)
         weights = jnp.stack([jnp.ones_like(virtual), virtual, -virtual])
-        closed = paired_levels(*arrays, onsite, inverse_temperature, fillings, weights)
-        last_pair = jnp.einsum("k,kgh->gh", open_shell, jnp.asarray(basis.shell.states))
-        return closed + basis.shell.levels @ last_pair @ basis.shell.levels.T
+        shell = lower.T @ jnp.asarray(basis.shell.levels)
+        closed, followed = paired_levels(
+            inverse, lower, hamiltonian, shell, onsite, inverse_temperature, fillings, weights
+        )
+        levels = inverse.T @ (followed / _kept(shell, followed))
+        last_pair = jnp.einsum("k,kgh->gh", open_shell, states)
+        return closed + levels @ last_pair @ levels.T
     filling = jnp.asarray(pairs, onsite.dtype)
     moved = (basis.inverse * onsite[None]) @ basis.lower
     hamiltonian = basis.hamiltonian + (0.5 * (moved + moved.T)).astype(basis.hamiltonian.dtype)
@@ -73,6 +86,13 @@ def pairing_matrix(
     inverse = jnp.asarray(basis.inverse).astype(occupied.dtype)
     carried = inverse.T @ occupied
     return carried @ carried.T
+
+
+def _kept(shell: jax.Array, followed: jax.Array) -> jax.Array:
+    """Share () of an open shell (B, G) left where it has followed H: 1 without a shell, LEAST_KEPT at least."""
+    size = jnp.sum(shell**2)
+    share = jnp.sum(shell * followed) / jnp.where(size == 0, 1.0, size)
+    return jnp.where(size == 0, 1.0, jnp.maximum(share, LEAST_KEPT))
 
 
 def orbitals(lattice: SmoothLattice, protons: jax.Array, positions: Field, config: ModelConfig) -> Field:

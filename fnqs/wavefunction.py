@@ -55,7 +55,7 @@ START_VIRTUAL = 0.1
 """Amplitude of the pairs in empty levels that an untrained model starts with."""
 
 START_OPEN_SHELL = 0.3
-"""Amplitude of the lowest pair state of an open shell that an untrained model starts with."""
+"""Amplitude of the last pair in an open shell that an untrained model starts with."""
 
 
 @jax.tree_util.register_dataclass
@@ -197,7 +197,7 @@ class Encoder(nn.Module):
             virtual = Linear(terms, name="virtual_head", gain=0.1)(average)
             virtual = nn.sigmoid(virtual + math.log(START_VIRTUAL / (1 - START_VIRTUAL)))
             open_shell = Linear(terms * STATES, name="open_shell_head", gain=0.1)(average).reshape(terms, STATES)
-            open_shell = jnp.tanh(open_shell.at[:, 0].add(math.atanh(START_OPEN_SHELL)))
+            open_shell = last_pair(open_shell)
         pairing = jax.vmap(partial(pairing_matrix, system.basis, pairs=number // 2))(
             onsite.astype(density.dtype),
             inverse_temperature,
@@ -205,6 +205,17 @@ class Encoder(nn.Module):
             open_shell.astype(density.dtype),
         )
         return amplitudes, pairing
+
+
+def last_pair(numbers: jax.Array) -> jax.Array:
+    """Coefficients (D, K) of an open shell's pair states, from what the network gives: size, then ratios to the first.
+
+    A second pair from the shell has the wrong symmetry, so the best size is small; as an exponential of a number it
+    becomes so without large derivatives.
+    """
+    size = nn.sigmoid(numbers[:, :1] + math.log(START_OPEN_SHELL / (1 - START_OPEN_SHELL)))
+    ratios = numbers.at[:, 0].set(1)
+    return size * ratios / jnp.linalg.norm(ratios, axis=1, keepdims=True)
 
 
 class Amplitude(nn.Module):

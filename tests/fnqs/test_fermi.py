@@ -131,11 +131,12 @@ FILLINGS = (2.0, 3.0, 5.0)
 """Of the sums of Fermi functions below."""
 
 
-def pairs_by_the_chain_rule(inverse, lower, hamiltonian, onsite, beta, fillings, weights):
+def pairs_by_the_chain_rule(inverse, lower, hamiltonian, shell, onsite, beta, fillings, weights):
     moved = (inverse * onsite) @ lower
     matrix = hamiltonian + 0.5 * (moved + moved.T)
-    filled = sum(w * fermi_matrix(matrix, beta, n) for w, n in zip(weights, fillings, strict=True))
-    return inverse.T @ filled @ inverse
+    functions = [fermi_matrix(matrix, beta, n) for n in fillings]
+    filled = sum(w * f for w, f in zip(weights, functions, strict=True))
+    return inverse.T @ filled @ inverse, (functions[1] - functions[0]) @ shell
 
 
 @settings(max_examples=10, deadline=None)
@@ -150,7 +151,8 @@ def test_pairs_equal_the_chain_rule(seed, degenerate):
     onsite = jnp.zeros(SIZE) if degenerate else jnp.asarray(generator.normal(size=SIZE))
     learned = (onsite, jnp.asarray(4.0), jnp.asarray(generator.normal(size=3)))
     steps = (jnp.asarray(generator.normal(size=SIZE)), jnp.asarray(0.3), jnp.asarray(generator.normal(size=3)))
-    matrices = jnp.asarray(generator.normal(size=(3, SIZE, SIZE)))
+    basis.append(jnp.asarray(generator.normal(size=(SIZE, 2))))
+    matrices = jnp.asarray(generator.normal(size=(3, SIZE, SIZE))), jnp.asarray(generator.normal(size=(3, SIZE, 2)))
 
     def derivatives(function):
         def pairs(onsite, beta, weights):
@@ -179,10 +181,10 @@ def test_derivatives_are_finite_where_all_levels_are_full_or_empty():
 
 
 def test_pairs_refuse_derivatives_in_the_basis():
-    identity, one = jnp.eye(SIZE), jnp.ones(1)
+    identity, two = jnp.eye(SIZE), jnp.ones(2)
     with pytest.raises(NotImplementedError, match="parameters only"):
         jax.jvp(
-            lambda h: paired_levels(identity, identity, h, jnp.zeros(SIZE), jnp.asarray(4.0), FILLING * one, one),
+            lambda h: paired_levels(identity, identity, h, identity, jnp.zeros(SIZE), 4 * two[0], two, two),
             (jnp.asarray(hermitian(0)),),
             (identity,),
         )

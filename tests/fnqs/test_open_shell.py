@@ -10,6 +10,7 @@ from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig
 from fnqs.orbital_basis import make_orbital_basis
 from fnqs.pairing import pairing_matrix
+from fnqs.wavefunction import START_OPEN_SHELL, last_pair
 
 CONFIG = ModelConfig(s_exponents=(1.0, 0.3), p_exponents=())
 RING = 1.8 * np.diag([4.0, 4.0, 4.0])
@@ -67,3 +68,47 @@ def test_last_pair_stays_out_of_the_closed_shells():
     closed = pairing_matrix(basis, jnp.zeros(len(overlap)), cold, jnp.zeros(()), none, 2)
     assert np.trace(closed @ overlap) == pytest.approx(1.0, abs=1e-6)
     assert np.abs(np.asarray(closed) @ overlap @ basis.shell.levels).max() < 1e-6
+
+
+ONSITE = jnp.tile(jnp.asarray([0.3, -0.1]), 4)
+"""A learned correction (Ha) of the two s shells, alike on all four protons: the compact one is raised."""
+
+
+def pairs_among_levels(onsite, size, virtual=0.0):
+    """P among the levels of the learned Hamiltonian of the ring, with the last pair in the lowest state."""
+    basis = make_orbital_basis(make_configuration(RING, SITES), CONFIG)
+    found = pairing_matrix(
+        basis, onsite, jnp.asarray(1e3), jnp.asarray(virtual), jnp.asarray([size, 0.0, 0.0, 0.0]), pairs=2
+    )
+    moved = (basis.inverse * np.asarray(onsite)) @ basis.lower
+    _, vectors = np.linalg.eigh(basis.hamiltonian + 0.5 * (moved + moved.T))
+    turned = basis.lower @ vectors
+    return turned.T @ np.asarray(found) @ turned
+
+
+def test_the_last_pair_follows_the_learned_hamiltonian():
+    """Closed shells and last pair are made of the same orbitals: what the network learns for one twist moves both."""
+    pairs = pairs_among_levels(ONSITE, 1.0)
+    expected = np.zeros((8, 8))
+    expected[0, 0] = 1
+    triplet = pairs[1, 2]
+    expected[1, 2], expected[2, 1] = triplet, -triplet
+    np.testing.assert_allclose(pairs, expected, atol=1e-8)  # levels of the ring differ by symmetry, rounded
+    # 4 % of the shell lie outside the learned one; the projection is magnified by as much.
+    assert abs(triplet) == pytest.approx(np.sqrt(0.5), abs=0.05)
+    assert abs(pairs_among_levels(0 * ONSITE, 1.0)[1, 2]) == pytest.approx(np.sqrt(0.5), abs=1e-9)
+
+
+def test_empty_levels_do_not_take_the_place_of_the_last_pair():
+    """Their pair shrinks with the last one, down to the open shell's state with one pair in it."""
+    for size in (0.3, 1e-3):
+        pairs = pairs_among_levels(0 * ONSITE, size, virtual=0.5)
+        assert pairs[3, 3] / pairs[1, 2] == pytest.approx(-0.5 * np.sqrt(2) * np.sign(pairs[1, 2]), rel=1e-6)
+
+
+def test_the_last_pair_may_be_small_or_another_state():
+    numbers = jnp.asarray([[0.0, 0, 0, 0], [-20.0, 0, 0, 0], [0.0, 100, 0, 0]])
+    small = np.exp(-20) * START_OPEN_SHELL / (1 - START_OPEN_SHELL)
+    found = np.asarray(last_pair(numbers))
+    np.testing.assert_allclose(found[:2, 0], [START_OPEN_SHELL, small], rtol=1e-5)  # float32
+    np.testing.assert_allclose(found[2], [0, START_OPEN_SHELL, 0, 0], atol=1e-2)
