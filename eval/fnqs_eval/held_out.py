@@ -173,9 +173,10 @@ class _Training:
         return self._params
 
     def seconds_per_step(self) -> float:
-        """Median over the steps of the record."""
+        """Median over the steps of the record but the first, which compiles."""
         times = [row["seconds_per_step"] for row in read_metrics(self._folder)]
-        return statistics.median(time for time in times if time is not None)
+        times = [time for time in times if time is not None]
+        return statistics.median(times[1:] or times)
 
 
 def _forgetting(

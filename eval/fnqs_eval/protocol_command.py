@@ -68,13 +68,14 @@ def run_protocol(checkpoint: CheckpointPath, file: Path, folder: Path, *, restar
 
 def _print_table(results: list[ItemResult], title: str) -> None:
     """Print the results as a table whose columns are the items: there are more numbers than items."""
-    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     rows = [result.row() for result in results]
     table.add_column(HEADINGS[0], no_wrap=True)
     for row in rows:
         table.add_column(Text(row[0]), justify="right", no_wrap=True)
     for place, heading in enumerate(HEADINGS[1:], start=1):
         table.add_row(heading, *[Text(row[place]) for row in rows])
+    print(title)
     console = Console(highlight=False, width=10_000)
     console.width = console.measure(table).maximum
     console.print(table)

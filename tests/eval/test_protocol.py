@@ -80,7 +80,8 @@ def done(place):
         return train(config, *arguments, **options)
 
     def stop_evaluating(*arguments):
-        evaluated.append(arguments[4].path.name)
+        path = arguments[4].path
+        evaluated.append(f"{path.parent.name}/{path.name}")
         if len(evaluated) == 3:
             raise KeyboardInterrupt
         return evaluate(*arguments)
@@ -91,7 +92,8 @@ def done(place):
         assert [evaluate_main(command) for _ in range(3)] == [130, 130, 0]
     assert {path: path.read_bytes() for path in before} == before  # the foundation is left as it is
     # Only what was cut off was done again: an evaluation of two steps, and a training to two.
-    assert sorted(name for name in set(evaluated) if evaluated.count(name) > 1) == ["fine-tuned-2.jsonl"]
+    assert [name for name in set(evaluated) if evaluated.count(name) > 1] == ["density/fine-tuned-2.jsonl"]
+    assert [job for job in set(trained) if trained[:6].count(job) > 1] == [("from-scratch", 2)]
     return run / "transfer-held"
 
 
@@ -178,7 +180,7 @@ def test_the_report_and_the_card_show_it(done, tmp_path):
         (PROTOCOL.replace("within", "widthin"), "unknown key widthin; did you mean within"),
         (PROTOCOL.replace("walkers = 32", "walkers = 1"), "walkers is 1 but must be 2 or more"),
         (PROTOCOL.replace("[defaults]\nwalkers = 32", "[defaults]\nwalkers = 1"), "[[item]] 1: walkers is 1 but must"),
-        (PROTOCOL.replace("within = 0.5", "within = 0"), "within is 0 but must be above 0"),
+        (PROTOCOL.replace("within = 0.5", "within = 0"), "within is 0.0 but must be above 0"),
         (PROTOCOL.replace('data = "other"', 'data = "nowhere"'), "nowhere is neither beside the protocol nor in"),
         (PROTOCOL.replace('data = "other"\n', ""), "[[item]] 2: give either data"),
         (PROTOCOL + 'split = "x"\n', "[[item]] 2: give either data"),
