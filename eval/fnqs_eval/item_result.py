@@ -15,7 +15,7 @@ import msgspec
 from fnqs.errors import InputError
 from fnqs.files import write_text_whole
 from fnqs.notation import with_error
-from fnqs_eval.learning_curve import Curve, Point, Ratio, Reached, difference, ratio, reached
+from fnqs_eval.learning_curve import Curve, Point, Ratio, Reached, difference, ratio, reached, rounded
 
 RESULTS_NAME = "results.json"
 """In the folder of a protocol's results."""
@@ -191,7 +191,7 @@ def _millihartree(value: float, error: float) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+    return "" if value is None else rounded(value, 3)
 
 
 def _span(values: Sequence[float]) -> str:

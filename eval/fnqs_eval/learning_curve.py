@@ -86,10 +86,10 @@ class Ratio:
 
     def __str__(self) -> str:
         """Write it as in "50 (> 20)", or "> 20" where only the bound is known."""
-        bound = None if self.at_least is None else f"> {self.at_least:.2g}"
+        bound = None if self.at_least is None else f"> {rounded(self.at_least, 2)}"
         if self.value is None:
             return bound or "unknown"
-        return f"{self.value:.2g}" + (f" ({bound})" if bound else "")
+        return rounded(self.value, 2) + (f" ({bound})" if bound else "")
 
 
 def evaluated_steps(last: int) -> list[int]:
@@ -139,6 +139,11 @@ def ratio(tuned: Reached, scratch: Reached, *, seconds: tuple[float, float] = (1
 def mean_point(step: int, energies: Sequence[float], errors: Sequence[float]) -> Point:
     """Average over configurations, whose errors are independent."""
     return Point(step, float(np.mean(energies)), float(np.linalg.norm(errors)) / len(errors))
+
+
+def rounded(value: float, digits: int) -> str:
+    """Write a number with so many significant digits and without a power of ten: "2500", "0.38"."""
+    return f"{float(f'{value:.{digits - 1}e}'):.10g}"
 
 
 def _first(points: Sequence[Point], limit: Point, within: float, errors: float) -> int | None:

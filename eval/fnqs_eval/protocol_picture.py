@@ -83,7 +83,7 @@ def _focus(axis: Axes, item: ItemResult) -> None:
     finite = np.array([value for value in above if math.isfinite(value)])
     if len(finite) and math.isfinite(item.limit.energy):
         high = max(5 * max(item.zero_shot.energy - item.limit.energy, 0), 6 * item.within, float(np.median(finite)))
-        low = min(float(finite.min()), -item.within)
+        low = min(float(finite.min()), -item.within, -0.05 * high)
         axis.set_ylim(
             item.limit.energy + 1.3 * low, item.limit.energy + min(1.1 * high, 1.1 * float(finite.max()) + item.within)
         )

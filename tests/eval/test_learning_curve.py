@@ -46,6 +46,7 @@ def test_ratios_are_bounded_by_the_gaps_and_the_errors():
     assert ratio(tuned, scratch, seconds=(2.0, 1.0)) == Ratio(5.0, 2.5)
     never = reached(curve(9, 9, 9, 9, 9), LIMIT, 0.5e-3)
     assert str(ratio(tuned, never)) == "> 10"
+    assert str(Ratio(2512.0, 0.0384)) == "2500 (> 0.038)"
     assert str(ratio(never, scratch)) == "unknown"
     without = Reached(step=0, seconds=0.0, latest=0, before=0, last=10)
     assert ratio(without, scratch) == Ratio(20.0, 10.0)  # no step counts as one
