@@ -3,13 +3,14 @@
 import json
 
 import ase.io
+import jax
 import numpy as np
 import pytest
 from ase import Atoms, units
 
 from fnqs_data.commands import main as data_main
 from fnqs_eval.commands import main as evaluate_main
-from fnqs_train.checkpoint import resolve_checkpoint, restore_meta
+from fnqs_train.checkpoint import resolve_checkpoint, restore_meta, restore_params
 from fnqs_train.commands import finetune_main, train_main
 from fnqs_train.record import read_metrics
 
@@ -175,6 +176,16 @@ def test_finetune_makes_a_run_of_its_own(run, place, capsys):
     options = ["--walkers", "64", "--error", "0.05", "--measurements", "32", "--equilibration", "50"]
     assert evaluate_main(["energies", str(tuned), "--configurations", f"{tuned}/dataset", *options]) == 0
     assert (tuned / "energies-dataset.json").exists()
+
+
+def test_finetuning_of_the_heads_leaves_the_rest(run, place):
+    options = ["--frames", "0", "--steps", "2", "--walkers", "64", "--together", "1", "--train", "heads"]
+    assert finetune_main([str(run), "--configurations", "mine.extxyz", *options, "--output", "runs/heads"]) == 0
+    assert 'train = "heads"' in (place / "runs" / "heads" / "config.toml").read_text()
+    before, after = restore_params(run), restore_params(place / "runs" / "heads")
+    jax.tree.map(np.testing.assert_array_equal, after["encoder"]["protons"], before["encoder"]["protons"])
+    jax.tree.map(np.testing.assert_array_equal, after["amplitude"]["electrons"], before["amplitude"]["electrons"])
+    assert np.any(after["encoder"]["onsite_head"]["kernel"] != before["encoder"]["onsite_head"]["kernel"])
 
 
 def test_finetuning_stops_by_itself(run, place, capsys):

@@ -19,6 +19,8 @@ from fnqs_eval.energy import EvaluationSettings, evaluate_records
 from fnqs_eval.journal import SUFFIX, Journal, fingerprint
 from fnqs_eval.outputs import write_csv, write_extxyz
 from fnqs_eval.pictures import plot_training, plot_transfer
+from fnqs_eval.protocol import describe_protocol
+from fnqs_eval.protocol_command import run_protocol
 from fnqs_eval.reliability import training_distribution
 from fnqs_eval.report import write_report
 from fnqs_eval.symmetry import reduce_by_symmetry
@@ -204,14 +206,36 @@ def _add_transfer(commands) -> None:
         description="Evaluate a run on configurations it never saw (a held-out density and a held-out phase),\n"
         "then fine-tune on one of them and train on it from scratch with as many steps. Prints tables and\n"
         "writes RUN/transfer/: results.json, transfer.png (training curves), training.png, both runs.\n"
-        "How much is done stands under [transfer] in the run's config.",
+        "How much is done stands under [transfer] in the run's config.\n\n"
+        "  fnqs-evaluate transfer runs/quickstart\n"
+        "  fnqs-evaluate transfer runs/quickstart --protocol configs/transfer/held_out.toml\n\n"
+        "With a protocol, every item of it is evaluated zero-shot, fine-tuned to its limit and trained from\n"
+        "scratch; the steps and seconds that both need to come near the limit, and what fine-tuning forgets, are\n"
+        "written to RUN/transfer-<name of the protocol>/: results.json, transfer.png, all trainings. A killed\n"
+        "protocol goes on with the same command.",
+        epilog=describe_protocol(),
     )
     parser.add_argument("checkpoint", metavar="RUN", type=Path, help="run folder, or a step in it")
+    parser.add_argument(
+        "--protocol", metavar="FILE", type=Path, help="TOML file of what is held out; its keys are below"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FOLDER",
+        type=Path,
+        help="folder of a protocol's results (default RUN/transfer-<name of the protocol>)",
+    )
+    parser.add_argument("--restart", action="store_true", help="forget what was done of a protocol and start anew")
     parser.set_defaults(run=_transfer)
 
 
 def _transfer(options: argparse.Namespace) -> int:
     checkpoint = resolve_checkpoint(options.checkpoint)
+    if options.protocol is not None:
+        folder = options.output or checkpoint.run_folder / f"transfer-{options.protocol.stem}"
+        return run_protocol(checkpoint, options.protocol, folder, restart=options.restart)
+    if options.output is not None or options.restart:
+        raise InputError("--output and --restart go with --protocol FILE only")
     config = load_config(checkpoint.run_folder)
     dataset = load_dataset(config)
     transfer = config.transfer

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from fnqs.notation import with_error
+from fnqs_eval.item_result import HEADINGS
 from fnqs_eval.report_data import RunReport, cost_ratio
 from fnqs_eval.table import EnergyResult
 
@@ -50,6 +51,10 @@ def model_card(report: RunReport) -> str:
     rows = [row for _, row in report.all_energies() if math.isfinite(row.energy_per_atom)]
     lines += _accuracy(rows) if rows else ["No energies were evaluated yet: `fnqs-evaluate energies`."]
     lines += _transfer(report)
+    for name, items in report.protocols.items():
+        lines += ["", f"Held out ({name}; ratios in brackets are lower bounds):", ""]
+        lines += [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
+        lines += [f"| {' | '.join(item.row())} |" for item in items]
     lines += ["", "## Known limits", ""]
     lines += [
         "- Static protons, unpolarised electrons, no finite-size correction; one twist unless a set was asked for.",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fnqs.errors import InputError
+from fnqs_eval.item_result import RESULTS_NAME, ItemResult, read_results
 from fnqs_eval.journal import result_from_json
 from fnqs_eval.pictures import running_mean
 from fnqs_eval.table import EnergyResult
@@ -49,6 +50,7 @@ class RunReport:
         provenance: of each of these files.
         transfer: results of the comparison, by its names; empty where it was not made.
         curves: records of fine-tuning and of training from scratch.
+        protocols: items of every held-out protocol, by the folder of its results.
         failures: sentences.
         sources: the files read.
     """
@@ -62,6 +64,7 @@ class RunReport:
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
     transfer: list[EnergyResult] = field(default_factory=list)
     curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    protocols: dict[str, list[ItemResult]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
 
@@ -137,6 +140,11 @@ def read_run(folder: Path) -> RunReport:
             if path.is_dir():
                 label = f"{TRANSFER}/{place}/metrics.jsonl"
                 report.curves[name] = _try(report, label, lambda path=path: read_metrics(path)) or []
+    for place in sorted(folder.glob(f"{TRANSFER}-*/{RESULTS_NAME}")):
+        name = place.relative_to(folder).as_posix()
+        read = _try(report, name, lambda place=place: read_results(place))
+        if read is not None:
+            report.protocols[place.parent.name], report.provenance[name] = read
     report.failures += _training_failures(report.metrics) + _energy_failures(report)
     return report
 

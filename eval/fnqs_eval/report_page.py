@@ -10,6 +10,7 @@ from importlib.metadata import version
 import numpy as np
 
 from fnqs.notation import with_error
+from fnqs_eval.item_result import HEADINGS, RESULTS_NAME, ItemResult
 from fnqs_eval.report_data import RunReport, cost_ratio
 from fnqs_eval.report_pictures import NARROW, WIDE, Picture, to_svg
 from fnqs_eval.table import EnergyResult, format_twist
@@ -91,6 +92,8 @@ def page(reports: Sequence[RunReport], pictures: Sequence[Picture]) -> str:
     for report in reports:
         if report.compared():
             parts.append((f"cost-{report.folder.name}", f"What transfer saves: {report.folder.name}", _cost(report)))
+        for name, items in report.protocols.items():
+            parts.append((f"protocol-{report.folder.name}-{name}", f"Held out: {name}", _protocol(report, name, items)))
     rows = [(report, name, row) for report in reports for name, row in report.all_energies()]
     if rows:
         parts.append(("table", "All energies", _energies(rows)))
@@ -183,6 +186,18 @@ def _cost(report: RunReport) -> str:
     return text + (
         f"<p>{reached}; fine-tuning is there at step {ratio.tuned_steps}{seconds}: <b>{ratio.ratio:.1f} times fewer "
         "steps</b>. Seconds include compilation, and noise in the curves moves both steps.</p>"
+    )
+
+
+def _protocol(report: RunReport, name: str, items: Sequence[ItemResult]) -> str:
+    text = _table(HEADINGS, [[_text(cell) for cell in item.row()] for item in items], numeric=range(5, len(HEADINGS)))
+    within = ", ".join(sorted({f"{1e3 * item.within:g}" for item in items}))
+    return text + (
+        f"<p class=soft>A training is there when its separately evaluated energy stays less than {within} mHa per atom "
+        "above the limit, the energy at the end of fine-tuning, at all later evaluated steps (1, 2, 5, 10 ...); in "
+        "brackets the same with one standard error against it, and for ratios the lower bound that follows. Seconds "
+        "are steps times the median time of one, without compilation. Forgotten: change of E/N on configurations of "
+        f"the training set. From {_text(report.folder.name)}/{_text(name)}/{RESULTS_NAME}.</p>"
     )
 
 

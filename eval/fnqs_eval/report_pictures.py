@@ -21,7 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from fnqs.notation import with_error
+from fnqs_eval.item_result import RESULTS_NAME, ItemResult
 from fnqs_eval.pictures import COLOURS, running_mean, save_figure
+from fnqs_eval.protocol_picture import draw_item
 from fnqs_eval.report_data import RunReport
 from fnqs_eval.table import EnergyResult
 
@@ -76,6 +78,8 @@ def pictures_of(reports: Sequence[RunReport]) -> list[Picture]:
     for report in reports:
         if report.curves and any(report.curves.values()):
             pictures.append(_transfer_picture(report, len(reports) > 1))
+        for name, items in report.protocols.items():
+            pictures += [_item_picture(report, name, item, len(reports) > 1) for item in items]
     labelled = [row for row in rows if row.label_energy_per_atom is not None]
     if labelled:
         conventions = sorted({row.label_convention or "not stated" for row in labelled})
@@ -228,6 +232,22 @@ def _transfer_picture(report: RunReport, several: bool) -> Picture:
         return tips
 
     return Picture(f"transfer-{report.folder.name}" if several else "transfer", title, caption, draw)
+
+
+def _item_picture(report: RunReport, protocol: str, item: ItemResult, several: bool) -> Picture:
+    caption = "Separately evaluated energies (bars: one standard error) after so many steps; the line is the limit, "
+    caption += "the end of fine-tuning, the band what counts as there. "
+    caption += f"From {report.folder.name}/{protocol}/{RESULTS_NAME}."
+    place = f" ({report.folder.name})" if several else ""
+
+    def draw(figure: Figure) -> list[Tip]:
+        axis = figure.subplots()
+        tips = draw_item(axis, item)
+        axis.legend(frameon=False, fontsize="small")
+        return tips
+
+    name = f"{protocol}-{item.name}" + (f"-{report.folder.name}" if several else "")
+    return Picture(name, f"Held out: {item.name}{place}", caption, draw)
 
 
 def _parity(figure: Figure, rows: Sequence[EnergyResult]) -> list[Tip]:

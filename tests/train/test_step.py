@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from fnqs.local_energy import local_energies
 from fnqs.log_derivatives import log_derivatives
+from fnqs.subspace import ALL, Trained, subspace_of
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_train.chunks import Chunks
@@ -51,11 +52,11 @@ def start(wavefunction, small_sampling, systems, params):
 
 @pytest.fixture
 def take_step(wavefunction, small_sampling, params):
-    """A function (systems, walkers, widths, method, learned, key) that takes one step."""
+    """A function (systems, walkers, widths, method, learned, key, trained) that takes one step."""
 
-    def take(systems, walkers, widths, settings=None, learned=None, key=2):
+    def take(systems, walkers, widths, settings=None, learned=None, key=2, trained=ALL):
         optimizer = make_optimizer(settings or OptimizerConfig())
-        step = make_step(wavefunction, optimizer, small_sampling, CLIP, CHUNKS)
+        step = make_step(wavefunction, optimizer, small_sampling, CLIP, CHUNKS, trained=trained)
         if learned is None:
             own = jax.tree.map(jnp.array, params)  # a step takes the arrays of its first argument away
             learned = Learned(own, optimizer.init(own))
@@ -186,3 +187,34 @@ def test_twisted_configurations_take_a_step(small_model, make_bcc, systems, para
     assert np.all(np.isfinite(report.energy))
     assert np.all(np.isfinite(walkers))
     assert np.abs(flat(learned.params) - flat(params)).max() > 0
+
+
+@pytest.mark.parametrize("trained", [Trained("heads"), Trained("low-rank", 2)], ids=lambda trained: trained.part)
+def test_steps_of_a_part_leave_the_rest_bit_for_bit(systems, params, start, take_step, trained):
+    walkers, widths = start
+    subspace = subspace_of(params, trained)
+    learned = None
+    for key in range(3):
+        learned, walkers, widths, report = take_step(systems, walkers, widths, None, learned, key, trained)
+        assert report.taken
+    change = flat(learned.params) - flat(params)
+    assert 0 < np.linalg.norm(change) <= 3 * OptimizerConfig.learning_rate * OptimizerConfig.max_norm * 1.0001
+    # Float32 rounding of parameters of size one, which is all that may lead out of the directions.
+    np.testing.assert_allclose(subspace.expand(subspace.restrict(jnp.asarray(change))), change, rtol=0, atol=1e-6)
+    leaves = zip(jax.tree.leaves(learned.params), jax.tree.leaves(params), strict=True)
+    moved = {place for place, (new, old) in enumerate(leaves) if not np.array_equal(new, old)}
+    assert moved <= set(subspace.leaves)
+    assert len(moved) > 10  # some have no part in a psi of one determinant
+
+
+def test_all_parameters_are_those_of_a_step_that_names_none(systems, params, start, take_step):
+    plain, _, _, _ = take_step(systems, *start)
+    named, _, _, _ = take_step(systems, *start, trained=Trained("all", rank=7))
+    np.testing.assert_array_equal(flat(named.params), flat(plain.params))
+
+
+def test_all_directions_give_the_step_of_all_parameters(systems, params, start, take_step):
+    """Low-rank changes of a rank as large as the kernels are all changes, in other coordinates."""
+    plain, _, _, _ = take_step(systems, *start)
+    turned, _, _, _ = take_step(systems, *start, trained=Trained("low-rank", rank=1000))
+    np.testing.assert_array_equal(flat(turned.params), flat(plain.params))

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -29,6 +30,7 @@ from fnqs_train.config import (
     CONFIG_NAME,
     RunConfig,
     changed_keys,
+    check_config,
     describe_config,
     load_config,
     recipe_path,
@@ -166,6 +168,16 @@ def _finetune(arguments: list[str] | None) -> int:
         help="natural-gradient step, 1/Ha (default: that of the parent run)",
     )
     parser.add_argument(
+        "--train",
+        choices=("all", "heads", "low-rank"),
+        default="all",
+        help="what is trained: all parameters, only those of the pairing head and the Jastrow factor, or low-rank "
+        "changes of every kernel (default all)",
+    )
+    parser.add_argument(
+        "--rank", type=positive_int, help="of the low-rank changes (default: that of the parent run, usually 4)"
+    )
+    parser.add_argument(
         "--output", metavar="FOLDER", type=Path, help="run folder (default runs/finetune-<name of the file>)"
     )
     options = parser.parse_args(arguments)
@@ -177,7 +189,6 @@ def _finetune(arguments: list[str] | None) -> int:
     if run_folder.exists() and any(run_folder.iterdir()):
         raise InputError(f"{run_folder}: the folder is not empty; choose another one with --output")
     params = load_params(checkpoint, parent)
-    dataset = write_dataset(run_folder / "dataset", records, note=f"from {options.configurations.name}")
     config = finetune_config(
         parent,
         name=run_folder.name,
@@ -186,7 +197,10 @@ def _finetune(arguments: list[str] | None) -> int:
         walkers=options.walkers,
         together=options.together,
         learning_rate=options.learning_rate,
+        part=options.train,
+        rank=options.rank,
     )
+    dataset = write_dataset(run_folder / "dataset", records, note=f"from {options.configurations.name}")
     origin = f"{checkpoint.run_folder.name} step {checkpoint.step}"
     print(f"{len(records)} configurations, {config.steps} steps from {origin}")
     if options.until is None:
@@ -220,10 +234,21 @@ def finetune_config(
     walkers: int,
     together: int,
     learning_rate: float | None = None,
+    part: Literal["all", "heads", "low-rank"] = "all",
+    rank: int | None = None,
 ) -> RunConfig:
-    """Set up a short training with the model of `parent`."""
-    rate = learning_rate or parent.optimizer.learning_rate
-    return dataclasses.replace(
+    """Set up a short training with the model of `parent`; what is None is as there.
+
+    Raises:
+        InputError: the part goes not with the parent's optimiser.
+    """
+    optimizer = dataclasses.replace(
+        parent.optimizer,
+        learning_rate=learning_rate or parent.optimizer.learning_rate,
+        train=part,
+        rank=rank or parent.optimizer.rank,
+    )
+    config = dataclasses.replace(
         parent,
         name=name,
         steps=steps,
@@ -231,10 +256,12 @@ def finetune_config(
         sampling=dataclasses.replace(
             parent.sampling, walkers_per_configuration=walkers, configurations_per_step=together
         ),
-        optimizer=dataclasses.replace(parent.optimizer, learning_rate=rate),
+        optimizer=optimizer,
         checkpoint=dataclasses.replace(parent.checkpoint, every_steps=max(1, steps)),
         log=dataclasses.replace(parent.log, every_steps=1),
     )
+    check_config(config, name)
+    return config
 
 
 def add_configuration_options(parser: argparse.ArgumentParser) -> None:

@@ -78,6 +78,8 @@ class OptimizerConfig:
         momentum: fraction of the last step that spring keeps, 0 <= momentum < 1.
         max_norm: longest step of the parameters, times the learning rate.
         clip_width: mean absolute deviations from the median where local energies are clipped in the gradient.
+        train: all parameters, those of pairing head and Jastrow factor only, or low-rank changes of every kernel.
+        rank: random directions of the inputs of a kernel in which low-rank changes go.
     """
 
     method: Literal["spring", "minsr", "adam"] = "spring"
@@ -87,6 +89,8 @@ class OptimizerConfig:
     momentum: float = 0.95
     max_norm: float = 1.0
     clip_width: float = 5.0
+    train: Literal["all", "heads", "low-rank"] = "all"
+    rank: int = 4
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunCo
     table = read_toml(path)
     apply_overrides(table, overrides)
     config = from_table(RunConfig, table, str(path))
-    _check(config, str(path))
+    check_config(config, str(path))
     for folder in (path.parent, Path()):
         found = folder / Path(config.data.recipe).expanduser()
         if found.exists():
@@ -252,6 +256,27 @@ def describe_config() -> str:
     return "Keys of a config (TOML), each also --set section.key=value:\n" + describe(RunConfig)
 
 
+def check_config(config: RunConfig, where: str) -> None:
+    """Check every value.
+
+    Args:
+        config: the settings.
+        where: what the user knows them by; it starts the complaint.
+
+    Raises:
+        InputError: a value out of range, or two that do not go together.
+    """
+    for key, value in _flat(to_table(config)).items():
+        sound, wanted = _RANGES.get(key, (None, ""))
+        if sound is not None and not sound(value):
+            raise InputError(f"{where}: {key} is {value!r} but must be {wanted}")
+    if config.optimizer.train == "low-rank" and config.optimizer.method == "adam":
+        raise InputError(
+            f"{where}: optimizer.train = low-rank goes with method minsr or spring only: adam scales every parameter "
+            f"by itself and so leaves the directions of the low-rank changes"
+        )
+
+
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     result = {}
     for key, value in table.items():
@@ -293,6 +318,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer.momentum": ((lambda x: 0 <= x < 1), "0 or more and below 1"),
     "optimizer.max_norm": _POSITIVE,
     "optimizer.clip_width": _POSITIVE,
+    "optimizer.rank": _at_least(1),
     "checkpoint.every_steps": _at_least(1),
     "checkpoint.keep": _at_least(2),
     "checkpoint.every_nth_kept": _at_least(1),
@@ -310,10 +336,3 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "transfer.number": ((lambda x: x >= 2 and x % 2 == 0), "even and 2 or more"),
     "transfer.finetune_steps": _at_least(0),
 }
-
-
-def _check(config: RunConfig, where: str) -> None:
-    for key, value in _flat(to_table(config)).items():
-        sound, wanted = _RANGES.get(key, (None, ""))
-        if sound is not None and not sound(value):
-            raise InputError(f"{where}: {key} is {value!r} but must be {wanted}")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnqs.errors import InputError
+from fnqs.subspace import Trained
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.mixture import mixture_weights
 from fnqs_data.store import Dataset
@@ -85,6 +86,7 @@ def train(
     first = jax.process_index() == 0
     wavefunction = WaveFunction(config.model)
     optimizer = make_optimizer(config.optimizer)
+    trained = Trained(config.optimizer.train, config.optimizer.rank)
     equilibrate = make_equilibration(wavefunction, sampling, mesh)
     refresh = make_equilibration(
         wavefunction, dataclasses.replace(sampling, equilibration_sweeps=sampling.refresh_sweeps), mesh
@@ -162,7 +164,9 @@ def train(
             if first:
                 save_config(config, run_folder)  # only now is it sure that the folder is this run's
             programs = StepPrograms(
-                lambda chunks: make_step(wavefunction, optimizer, sampling, config.optimizer.clip_width, chunks, mesh),
+                lambda chunks: make_step(
+                    wavefunction, optimizer, sampling, config.optimizer.clip_width, chunks, mesh, trained
+                ),
                 lambda number: choose_chunks(number, config.model, config.memory),
                 progress.message,
             )

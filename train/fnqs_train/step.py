@@ -20,6 +20,7 @@ from fnqs.local_energy import local_energies
 from fnqs.log_derivatives import log_derivatives
 from fnqs.natural_gradient import centre_per_configuration, clip_local_energies, spring, stack_parts
 from fnqs.sampling import adapt_widths, initial_walkers, metropolis
+from fnqs.subspace import ALL, SubspaceJacobian, Trained, subspace_of
 from fnqs.system import System
 from fnqs.walker_axis import WalkerAxis
 from fnqs.wavefunction import WaveFunction
@@ -117,6 +118,7 @@ def make_step(
     clip_width: float,
     chunks: Chunks,
     mesh: Mesh | None = None,
+    trained: Trained = ALL,
 ) -> Callable:
     """Compile step(learned, systems, walkers, widths, key) -> learned, walkers, widths, report.
 
@@ -139,7 +141,7 @@ def make_step(
 
         # A configuration with a non-finite number contributes nothing: zero rows, zero residual.
         sound = jnp.all(jnp.isfinite(energies), axis=1)
-        jacobian, finite = _jacobian(wavefunction, params, systems, walkers, sound, chunks, axis)
+        jacobian, finite = _jacobian(wavefunction, params, systems, walkers, sound, chunks, axis, trained)
         clean = jnp.where(finite[:, None], clip_local_energies(energies, clip_width), 0.0)
         residual = _residual(centre_per_configuration(clean))
 
@@ -175,21 +177,26 @@ def _jacobian(
     finite: jax.Array,
     chunks: Chunks,
     axis: WalkerAxis,
+    trained: Trained,
 ) -> tuple[Jacobian, jax.Array]:
     """Jacobian of the configurations that are finite (K,) so far, and those that are so with their rows."""
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    subspace = subspace_of(params, trained)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params)) if subspace is None else subspace.size
     rows = walkers.shape[0] * walkers.shape[1] * axis.size * (2 if _is_complex(systems) else 1)
     groups = chunks.jacobian_groups(rows, parameters, axis.size)
-    if groups > 1:
+    if groups > 1 and subspace is None:
         jacobian = GroupedJacobian(
             wavefunction, params, systems, walkers, finite, chunk=chunks.gradient, groups=groups, axis=axis
         )
         return jacobian, jacobian.finite
-    rows = axis.columns(log_derivatives(wavefunction, params, systems, walkers, chunks.gradient))
+    leaves = None if subspace is None else subspace.leaves
+    rows = log_derivatives(wavefunction, params, systems, walkers, chunks.gradient, leaves)
+    rows = axis.columns(rows if subspace is None else subspace.reduce(rows))
     finite = finite & axis.all(jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim))))
     rows = jnp.where(finite.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0.0)
     rows = centre_per_configuration(rows)
-    return StoredJacobian(stack_parts(rows) if rows.ndim == 3 else rows, parameters, axis), finite
+    stored = StoredJacobian(stack_parts(rows) if rows.ndim == 3 else rows, parameters, axis)
+    return stored if subspace is None else SubspaceJacobian(stored, subspace), finite
 
 
 def _is_complex(systems: System) -> bool:
