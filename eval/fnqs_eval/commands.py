@@ -39,7 +39,9 @@ from fnqs_eval.zero_shot import (
 from fnqs_train.checkpoint import CheckpointPath, resolve_checkpoint, restore_meta
 from fnqs_train.commands import add_configuration_options, load_dataset, load_params, read_selected
 from fnqs_train.config import RunConfig, load_config
+from fnqs_train.publish import publish
 from fnqs_train.record import read_metrics
+from fnqs_train.shipped import results_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,6 +59,7 @@ def _run(arguments: list[str] | None) -> int:
     _add_energies(commands)
     _add_transfer(commands)
     _add_report(commands)
+    _add_publish(commands)
     options = parser.parse_args(arguments)
     configure()
     return options.run(options)
@@ -73,7 +76,12 @@ def _add_energies(commands) -> None:
         "  fnqs-evaluate energies runs/quickstart --configurations my.extxyz --frames 0:5\n"
         "  fnqs-evaluate energies runs/quickstart --configurations my.extxyz --twists 2x2x2",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="run folder, or a step in it")
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="run folder, a step in it, or the name of a model that comes with fnqs: foundation",
+    )
     add_configuration_options(parser)
     parser.add_argument("--walkers", type=positive_int, default=64, help="walkers of each configuration (default 64)")
     parser.add_argument(
@@ -147,7 +155,7 @@ def _energies(options: argparse.Namespace) -> int:
     sets = [] if twists is None else [reduce_by_symmetry(twists, record.configuration) for record in records]
     tasks = at_twists(records, sets) if sets else records
     each = settings_at_twists(settings, sets) if sets else settings
-    output = options.output or checkpoint.run_folder / f"energies-{options.configurations.stem}.json"
+    output = options.output or results_folder(checkpoint.run_folder) / f"energies-{options.configurations.stem}.json"
     if output.suffix in (".csv", ".extxyz"):
         raise InputError(f"--output {output}: name the JSON file; the CSV and extxyz files are written beside it")
     journal_path = output.with_name(output.name + SUFFIX)
@@ -232,7 +240,7 @@ def _add_transfer(commands) -> None:
 def _transfer(options: argparse.Namespace) -> int:
     checkpoint = resolve_checkpoint(options.checkpoint)
     if options.protocol is not None:
-        folder = options.output or checkpoint.run_folder / f"transfer-{options.protocol.stem}"
+        folder = options.output or results_folder(checkpoint.run_folder) / f"transfer-{options.protocol.stem}"
         return run_protocol(checkpoint, options.protocol, folder, restart=options.restart)
     if options.output is not None or options.restart:
         raise InputError("--output and --restart go with --protocol FILE only")
@@ -251,7 +259,7 @@ def _transfer(options: argparse.Namespace) -> int:
         max_measurements=max(2, transfer.evaluation_sweeps // 10),
         seed=config.seed,
     )
-    folder = checkpoint.run_folder / "transfer"
+    folder = results_folder(checkpoint.run_folder) / "transfer"
     if folder.exists():
         shutil.rmtree(folder)
     wavefunction = WaveFunction(config.model)
@@ -317,6 +325,28 @@ def _add_report(commands) -> None:
 def _report(options: argparse.Namespace) -> int:
     written = write_report(options.runs, options.output or options.runs[0] / "report")
     print("written: " + ", ".join(str(path) for path in written))
+    return 0
+
+
+def _add_publish(commands) -> None:
+    parser = commands.add_parser(
+        "publish",
+        help="a copy of a run to give away: it evaluates and fine-tunes, without walkers and optimiser",
+        description="Copy config, recipe, record, model card and one checkpoint of a run into a new folder, without\n"
+        "optimiser and walkers: a few hundred kB that evaluate and fine-tune like the run.\n\n"
+        "  fnqs-evaluate report runs/foundation                                  writes the model card\n"
+        "  fnqs-evaluate publish runs/foundation --output foundation",
+    )
+    parser.add_argument("checkpoint", metavar="RUN", type=Path, help="run folder, or a step in it")
+    parser.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="a new folder")
+    parser.set_defaults(run=_publish)
+
+
+def _publish(options: argparse.Namespace) -> int:
+    checkpoint = resolve_checkpoint(options.checkpoint)
+    folder = publish(checkpoint, options.output)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"written: {folder}, step {checkpoint.step}, {size / 1e3:.0f} kB")
     return 0
 
 
