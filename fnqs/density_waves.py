@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnqs.configuration import Configuration, density_parameter
-from fnqs.ewald import cos_sin_turns, shortest_waves
+from fnqs.ewald import shortest_waves
 from fnqs.forward_laplacian import Field, Jet
+from fnqs.turns import cos_sin_turns
 
 EXPONENTS = np.geomspace(0.4, 10.0, 6)
 """Exponents of the Gaussians of distance, in 1/r_s^2, that the functions are made of."""

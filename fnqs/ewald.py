@@ -17,6 +17,7 @@ from scipy.special import erfc
 
 from fnqs.cell import cell_volume, reciprocal_vectors
 from fnqs.configuration import Configuration
+from fnqs.turns import cos_sin_turns
 
 STANDARD_ACCURACY = 1e-7
 """Truncation error (Ha per particle) that the numbers of vectors below are made for."""
@@ -143,23 +144,6 @@ def _real_space(lists: EwaldLists, displacements: jax.Array) -> jax.Array:
     x, y, z = wrapped[:, None, :] + lists.images.T[:, :, None]
     distance = jnp.sqrt(x * x + y * y + z * z)
     return jnp.sum(jnp.sum(jax.lax.erfc(lists.splitting * distance) / distance, axis=0))
-
-
-def cos_sin_turns(turns: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of 2 pi times the argument, by power series in the half angle.
-
-    The range reduction is exact in turns, and on CPUs this vectorises where the library functions do not
-    (7 times faster in float32). The series stop below the rounding error for half angles up to pi / 2.
-    """
-    half = jnp.pi * (turns - jnp.round(turns))
-    square = half * half
-    terms = 11 if turns.dtype == jnp.float64 else 7
-    sine, cosine = jnp.ones_like(half), jnp.ones_like(half)
-    for k in range(terms, 0, -1):
-        sine = 1 - square * sine / (2 * k * (2 * k + 1))
-        cosine = 1 - square * cosine / (2 * k * (2 * k - 1))
-    sine = half * sine
-    return 1 - 2 * sine * sine, 2 * sine * cosine
 
 
 def _nearest_images(cell: np.ndarray, number: int) -> tuple[np.ndarray, float]:

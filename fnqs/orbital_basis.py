@@ -130,12 +130,12 @@ def _orbitals(
     lattice: SmoothLattice, counts: list[int], protons: np.ndarray, config: ModelConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Orbitals (G, B) on the grid along the reduced vectors, ordered by proton; squared distances (G, N), bohr^2."""
-    half_turns, squares, vectors = (np.asarray(part) for part in (lattice.half_turns, lattice.squares, lattice.vectors))
+    turns, squares, vectors = (np.asarray(part) for part in (lattice.turns, lattice.squares, lattice.vectors))
     number = len(protons)
     phases = []
     for axis, count in enumerate(counts):
         # A phase depends on one coordinate of the grid only: (count, N), then broadcast.
-        phase = 2 * (np.pi * np.arange(count)[:, None] / count - protons @ half_turns[:, axis])
+        phase = 2 * np.pi * (np.arange(count)[:, None] / count - protons @ turns[:, axis])
         shape = [1, 1, 1, number]
         shape[axis] = count
         phases.append((np.sin(phase).reshape(shape), np.cos(phase).reshape(shape)))

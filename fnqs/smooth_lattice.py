@@ -23,6 +23,7 @@ import numpy as np
 from ase.geometry import minkowski_reduce
 
 from fnqs.forward_laplacian import Field, Jet, linear
+from fnqs.turns import sin_cos_half_turns
 
 PAIRS = ((0, 1), (0, 2), (1, 2))
 """Pairs of the vectors a_1, a_2, a_3, counted from 0; their turns are differences, those of pairs with a_0 single."""
@@ -37,12 +38,14 @@ class SmoothLattice:
     """What smooth distances in one lattice need (any leading batch axes).
 
     Attributes:
-        half_turns: (3, 3) displacement (bohr, a row) to half phases pi x_i along a_1, a_2, a_3: d @ half_turns.
+        cell: (3, 3) a_1, a_2, a_3 as rows, bohr.
+        turns: (3, 3) displacement (bohr, a row) to turns x_i along a_1, a_2, a_3: d @ turns, 1/bohr.
         squares: (6,) p_ij / 2 pi^2, bohr^2, of a_1, a_2, a_3 with a_0, then of PAIRS.
         vectors: (6, 3) p_ij g_ij / 2 pi, bohr, in the same order.
     """
 
-    half_turns: jax.Array | np.ndarray
+    cell: jax.Array | np.ndarray
+    turns: jax.Array | np.ndarray
     squares: jax.Array | np.ndarray
     vectors: jax.Array | np.ndarray
 
@@ -88,7 +91,8 @@ def smooth_lattice(cell: np.ndarray) -> SmoothLattice:
     selling = np.maximum(np.concatenate([with_last, among]), 0.0)
     waves = np.concatenate([reciprocal, [reciprocal[i] - reciprocal[j] for i, j in PAIRS]])
     return SmoothLattice(
-        half_turns=np.pi * reciprocal.T,
+        cell=base,
+        turns=reciprocal.T,
         squares=selling / (2 * np.pi**2),
         vectors=selling[:, None] * waves / (2 * np.pi),
     )
@@ -96,34 +100,40 @@ def smooth_lattice(cell: np.ndarray) -> SmoothLattice:
 
 def smooth_pair(lattice: SmoothLattice, displacement: Field) -> tuple[Field, Field]:
     """Squared smooth distance (...) in bohr^2 and smooth vector (..., 3) in bohr of displacements (..., 3), bohr."""
-    half = linear(lambda d: d @ lattice.half_turns, displacement)
-    odd, even = _waves(half)
+    odd, even = _waves(linear(lambda d: d @ lattice.turns, displacement))
     return linear(lambda x: x @ lattice.squares, even), linear(lambda x: x @ lattice.vectors, odd)
 
 
 def squares_over_the_cell(lattice: SmoothLattice, points: int) -> jax.Array:
     """Squared smooth distances (points^3,), bohr^2, on a uniform grid over the cell that leaves the origin out."""
-    axis = (jnp.arange(points, dtype=lattice.squares.dtype) + 0.5) * (np.pi / points)
-    half = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    return _waves(half)[1] @ lattice.squares
+    axis = (jnp.arange(points, dtype=lattice.squares.dtype) + 0.5) / points
+    turns = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    return _waves(turns)[1] @ lattice.squares
 
 
-def _waves(half: Field) -> tuple[Field, Field]:
-    """Sines and 1 - cos phi (..., 6) of half phases (..., 3) and of the differences of PAIRS.
+def wrapped(lattice: SmoothLattice, points: jax.Array) -> jax.Array:
+    """Move points (..., 3), bohr, by lattice vectors into the cell around the origin.
+
+    Walkers diffuse: far from the origin single precision would no longer resolve them.
+    """
+    return points - jnp.round(points @ lattice.turns) @ lattice.cell
+
+
+def _waves(turns: Field) -> tuple[Field, Field]:
+    """Sines and 1 - cos phi (..., 6) of phases phi / 2 pi = turns (..., 3) and of the differences of PAIRS.
 
     Half phases keep 1 - cos phi = 2 sin^2 (phi / 2) precise for short displacements, and the addition theorem
     keeps the number of sines and cosines at three each.
     """
-    value = half.value if isinstance(half, Jet) else half
-    sine, cosine = jnp.sin(value), jnp.cos(value)
+    sine, cosine = sin_cos_half_turns(turns.value if isinstance(turns, Jet) else turns)
     first, second = (np.array(indices) for indices in zip(*PAIRS, strict=True))
     across = sine[..., first] * cosine[..., second] - cosine[..., first] * sine[..., second]
     along = cosine[..., first] * cosine[..., second] + sine[..., first] * sine[..., second]
     sine, cosine = jnp.concatenate([sine, across], -1), jnp.concatenate([cosine, along], -1)
     odd, even = 2 * sine * cosine, 2 * sine**2
-    if not isinstance(half, Jet):
+    if not isinstance(turns, Jet):
         return odd, even
-    full = linear(lambda h: 2 * jnp.concatenate([h, h[..., first] - h[..., second]], -1), half)
+    full = linear(lambda x: 2 * np.pi * jnp.concatenate([x, x[..., first] - x[..., second]], -1), turns)
     steepness = jnp.sum(full.jacobian**2, axis=0)
     return (
         Jet(odd, (1 - even) * full.jacobian, (1 - even) * full.laplacian - odd * steepness),

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from fnqs.local_energy import local_energies
 from fnqs.sampling import adapt_widths, initial_walkers, metropolis
+from fnqs.smooth_lattice import wrapped
 from fnqs.wavefunction import WaveFunction
 from fnqs_train.step import ROUND
 from fnqs_train.walkers import START_WIDTH
@@ -84,6 +85,7 @@ def make_measure(wavefunction: WaveFunction, sweeps: int, chunk: int, group: int
         def one(walkers, index):
             now = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
             walkers, acceptance = _move(wavefunction, params, contexts, walkers, widths, now, sweeps)
+            walkers = jax.vmap(wrapped)(contexts.lattice, walkers)
             energies = local_energies(wavefunction, params, contexts, systems, walkers, chunk)
             return walkers, (energies, acceptance)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnqs.smooth_lattice import SmoothLattice, reduced_cell, smooth_lattice, smooth_pair, squares_over_the_cell
+from fnqs.smooth_lattice import SmoothLattice, reduced_cell, smooth_lattice, smooth_pair, squares_over_the_cell, wrapped
 
 FCC = 2.0 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
 BCC = 2.0 * np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
@@ -140,6 +140,16 @@ def test_smooth_across_the_border_of_the_minimum_image():
     left, right = float(slope(1.5 - 1e-6)), float(slope(1.5 + 1e-6))
     assert left == pytest.approx(right, abs=1e-5)  # a kink would jump by 2 * 1.5; the curvature gives 2e-6
     assert left == pytest.approx(0, abs=1e-5)
+
+
+def test_wrapped_points_are_near_the_origin_and_as_far_from_each_other():
+    lattice, points = smooth_lattice(random_cell(9)), np.random.default_rng(9).normal(size=(6, 3)) * 40
+    moved = np.asarray(wrapped(lattice, jnp.asarray(points)))
+    assert np.abs(moved @ lattice.turns).max() <= 0.5
+    turns = (points - moved) @ lattice.turns
+    np.testing.assert_allclose(turns, np.round(turns), atol=1e-12)  # rounding
+    before, after = (smooth_pair(lattice, jnp.asarray(p[:, None] - p[None]))[0] for p in (points, moved))
+    np.testing.assert_allclose(after, before, atol=1e-11)  # rounding of 40 bohr
 
 
 def test_means_over_the_cell():

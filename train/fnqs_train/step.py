@@ -20,6 +20,7 @@ from fnqs.local_energy import local_energies
 from fnqs.log_derivatives import log_derivatives
 from fnqs.natural_gradient import centre_per_configuration, clip_local_energies, spring, stack_parts
 from fnqs.sampling import adapt_widths, initial_walkers, metropolis
+from fnqs.smooth_lattice import wrapped
 from fnqs.subspace import ALL, SubspaceJacobian, Trained, subspace_of
 from fnqs.system import System
 from fnqs.walker_axis import WalkerAxis
@@ -105,7 +106,7 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mes
             return (walkers, adapt_widths(widths, acceptance, sampling.target_acceptance)), acceptance
 
         (walkers, widths), acceptance = jax.lax.scan(one_round, (walkers, widths), jax.random.split(move_key, rounds))
-        return walkers, widths, acceptance[-1]
+        return jax.vmap(wrapped)(contexts.lattice, walkers), widths, acceptance[-1]
 
     return equilibrate
 
@@ -133,6 +134,7 @@ def make_step(
         params, number = learned.params, walkers.shape[2]
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
         walkers, acceptance = move(wavefunction, params, contexts, walkers, widths, key, sampling.sweeps, axis)
+        walkers = jax.vmap(wrapped)(contexts.lattice, walkers)
         widths = adapt_widths(widths, acceptance, sampling.target_acceptance)
 
         energies = local_energies(wavefunction, params, contexts, systems, walkers, chunks.energy)
