@@ -91,6 +91,18 @@ def test_everything_moved_by_a_vector_of_the_grid(any_model, twist):
     assert model.log_psi(other)[1] == pytest.approx(model.log_psi(case)[1], abs=ROUNDING)
 
 
+@all_parts
+def test_other_vectors_of_the_same_lattice(any_model, twist):
+    """A sheared cell is the same crystal: psi and the local energy stay, the twist turns with the vectors."""
+    model, case = any_model, any_model.case(4, twist)
+    vectors = np.array([[1, 2, -1], [0, 1, 1], [0, 0, 1]])
+    original = case.configuration
+    configuration = make_configuration(vectors @ original.cell, original.protons, vectors @ original.twist)
+    other = model.prepare(configuration, case.electrons)
+    assert model.log_psi(other)[1] == pytest.approx(model.log_psi(case)[1], abs=ROUNDING)
+    assert model.local_energy(other) == pytest.approx(model.local_energy(case), rel=ROUNDING)
+
+
 @settings(max_examples=5, deadline=None)
 @given(shift=st.tuples(*[st.floats(-2, 2)] * 3), twist=st.sampled_from([GAMMA, GENERAL]))
 def test_everything_moved_by_any_vector(model, shift, twist):
