@@ -36,6 +36,8 @@ def test_a_published_run_has_what_an_evaluation_needs_and_nothing_else(run, tmp_
     assert found.step == 7
     assert sorted(item.name for item in found.folder.iterdir()) == ["blake2b.json", "meta", "params"]
     np.testing.assert_array_equal(restore_params(found)["layer"]["kernel"], PARAMS["layer"]["kernel"])
+    for file in folder.rglob("*"):  # nothing tells where the run was
+        assert not file.is_file() or str(tmp_path).encode() not in file.read_bytes()
     with pytest.raises(InputError, match="is there already"):
         publish(found, folder)
 

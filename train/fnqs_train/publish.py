@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 from fnqs.errors import InputError
+from fnqs.files import write_text_whole
 from fnqs_train.checkpoint import SPARED, CheckpointPath
 from fnqs_train.config import CONFIG_NAME, RECIPE_NAME
+from fnqs_train.digests import DIGEST_NAME, digests_of
 from fnqs_train.record import METRICS_NAME
 
 KEPT_FILES = (CONFIG_NAME, RECIPE_NAME, METRICS_NAME, "model-card.md")
@@ -36,6 +39,7 @@ def publish(checkpoint: CheckpointPath, output: str | os.PathLike) -> Path:
     try:
         step = part / checkpoint.folder.relative_to(checkpoint.run_folder)
         shutil.copytree(checkpoint.folder, step, ignore=shutil.ignore_patterns(*SPARED))
+        _forget_paths(step)
         for name in KEPT_FILES:
             if (file := checkpoint.run_folder / name).exists():
                 shutil.copyfile(file, part / name)
@@ -43,3 +47,12 @@ def publish(checkpoint: CheckpointPath, output: str | os.PathLike) -> Path:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return output
+
+
+def _forget_paths(step: Path) -> None:
+    """Take out of a copied checkpoint what Orbax notes of the folder it was written in."""
+    digests = json.loads((step / DIGEST_NAME).read_text(encoding="utf-8"))
+    notes = list(step.rglob("commit_success.txt"))
+    for note in notes:
+        note.write_text("Checkpoint commit was successful\n", encoding="utf-8")
+    write_text_whole(step / DIGEST_NAME, json.dumps(digests | digests_of(step, notes), indent=1))
