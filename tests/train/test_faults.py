@@ -20,7 +20,7 @@ from fnqs_train import checkpoint as checkpoint_module
 from fnqs_train import loop
 from fnqs_train import step as step_module
 from fnqs_train.checkpoint import CheckpointPath, Checkpoints, find_damage, resolve_checkpoint, restore_params
-from fnqs_train.chunks import MemoryConfig, choose_chunks
+from fnqs_train.chunks import Chunks, MemoryConfig, choose_chunks
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig
 from fnqs_train.digests import DIGEST_NAME, digests_of
 from fnqs_train.loop import train
@@ -145,8 +145,8 @@ def really_out_of_memory(limit, chunks_seen):
     """A stand-in for make_step whose programs ask for too much memory, for real, above a number of walkers."""
     original = loop.make_step
 
-    def make(wavefunction, optimizer, sampling, clip_width, chunks, mesh):
-        step = original(wavefunction, optimizer, sampling, clip_width, chunks, mesh)
+    def make(*arguments):
+        step, chunks = original(*arguments), next(value for value in arguments if isinstance(value, Chunks))
         chunks_seen.append((chunks.energy, chunks.gradient))
 
         def take(*arguments):
