@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.forward_laplacian import Field, add, concatenate, elementwise, linear, product, shift
+from fnqs.forward_laplacian import Field, add, concatenate, elementwise, linear, product, scale, shift
 from fnqs.model_config import ModelConfig
 from fnqs.neighbours import filter_protons, off_diagonal, sum_messages, sum_over_electrons, sum_over_protons
 
@@ -54,20 +54,20 @@ class ProtonNetwork(nn.Module):
             density: () r_s, bohr.
 
         Returns:
-            (N, F) features.
+            (N, F) features, F = `proton_features`.
         """
         config, number = self.config, radial.shape[0]
-        surroundings = Linear(config.features)(jnp.sum(radial, axis=1))
+        surroundings = Linear(config.proton_features)(jnp.sum(radial, axis=1))
         directions = jnp.einsum("ijk,ijx->ikx", radial, vectors)
         directions = jnp.swapaxes(Linear(config.vectors, bias=False)(jnp.swapaxes(directions, 1, 2)), 1, 2)
         lengths = jnp.sum(directions**2, axis=-1)
         thermometer = jnp.stack([jnp.log(density), 1 / density, density / 3])
         thermometer = jnp.broadcast_to(thermometer, (number, 3)).astype(radial.dtype)
-        features = nn.silu(Linear(config.features)(jnp.concatenate([surroundings, lengths, thermometer], -1)))
+        features = nn.silu(Linear(config.proton_features)(jnp.concatenate([surroundings, lengths, thermometer], -1)))
         for _ in range(config.proton_rounds):
-            filters = Linear(config.features, bias=False)(radial)
+            filters = Linear(config.proton_features, bias=False)(radial)
             messages = jnp.einsum("ijf,jf->if", filters, features)
-            update = Linear(config.features)(jnp.concatenate([features, messages], -1))
+            update = Linear(config.proton_features)(jnp.concatenate([features, messages], -1))
             features = features + nn.silu(update)
         return features
 
@@ -90,6 +90,7 @@ class ElectronNetwork(nn.Module):
         proton_vectors: Field,
         proton_filters: jax.Array,
         proton_vector_filters: jax.Array,
+        modulation: jax.Array,
     ) -> tuple[Field, Field]:
         """Run the electron graph.
 
@@ -100,6 +101,7 @@ class ElectronNetwork(nn.Module):
             proton_vectors: (N, M, 3) (T = 3).
             proton_filters: (M, K, F) what each proton makes of the radial functions.
             proton_vector_filters: (M, K, C) the same for vector channels.
+            modulation: (1 + message_rounds, F) factors of the features after each layer, for this configuration.
 
         Returns:
             features (N, 2F) and vectors (N, 3, C) in units of r_s (T = 3N).
@@ -120,12 +122,13 @@ class ElectronNetwork(nn.Module):
         turned = Linear(config.vectors, bias=False, name="vector_mixing")(vectors)
         angles = product("ixc,ixc->ic", vectors, turned)
         features = elementwise(nn.silu, Linear(config.features, name="first")(concatenate([surroundings, angles])))
+        features = scale(features, modulation[0])
         for round_number in range(config.message_rounds):
             filters = off_diagonal(Linear(config.features, bias=False, name=f"filters_{round_number}")(by_spin))
             sent = Linear(config.features, bias=False, name=f"sent_{round_number}")(features)
             messages = sum_messages(filters, sent)
             update = Linear(config.features, name=f"update_{round_number}")(concatenate([features, messages]))
-            features = add(features, elementwise(nn.silu, update))
+            features = scale(add(features, elementwise(nn.silu, update)), modulation[1 + round_number])
         return concatenate([features, surroundings]), vectors
 
 

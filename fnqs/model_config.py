@@ -14,11 +14,12 @@ class ModelConfig:
         s_exponents: exponents (1/bohr^2) of the s-like Gaussians on each proton.
         p_exponents: exponents (1/bohr^2) of the p-like Gaussians on each proton.
         radial_functions: functions of distance in every filter.
-        features: width of electron and proton features.
+        features: width of electron features.
         vectors: vector channels of an electron (also of a proton).
         amplitudes: electron-dependent amplitudes of each orbital.
         message_rounds: electron message-passing rounds after the first density sums.
-        proton_rounds: the same for the protons.
+        proton_features: width of proton features; they are computed once per configuration, not per walker.
+        proton_rounds: message-passing rounds of the protons.
         determinants: pairing terms summed.
         antisymmetric: pairing: correlated pairs of levels of a learned Hamiltonian; slater: its lowest levels, filled;
             plane_waves: the lowest plane waves, filled, at Gamma only. The last two are there for comparison.
@@ -31,6 +32,7 @@ class ModelConfig:
     vectors: int = 8
     amplitudes: int = 8
     message_rounds: int = 1
+    proton_features: int = 32
     proton_rounds: int = 2
     determinants: int = 1
     antisymmetric: Literal["pairing", "slater", "plane_waves"] = "pairing"

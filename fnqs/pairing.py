@@ -8,18 +8,49 @@ antisymmetrised geminal power (a resonating-valence-bond state), which also fill
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 
 from fnqs.fermi import fermi_matrix, paired_levels
-from fnqs.forward_laplacian import Field, concatenate, elementwise, linear, product, shift
-from fnqs.local_coordinates import ParticleJet, bilinear_pairs, halves
+from fnqs.forward_laplacian import (
+    Field,
+    Jet,
+    add,
+    concatenate,
+    elementwise,
+    linear,
+    log_determinant,
+    product,
+    scale,
+    shift,
+)
+from fnqs.local_coordinates import ParticleJet, bilinear_pairs, halves, in_levels
 from fnqs.model_config import ModelConfig
 from fnqs.orbital_basis import OrbitalBasis
 from fnqs.smooth_lattice import SmoothLattice, smooth_pair
 
 LEAST_KEPT = 0.1
 """Share of an open shell below which what is left of it is no longer magnified."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pairing:
+    """The pairs of one determinant (any leading batch axes), for unnormalised orbitals, float64 or complex128.
+
+    Attributes:
+        closed: (B, B) P, the pairs in closed shells and in empty levels.
+        levels: (B, G) V, the levels of the last pair; None where psi has no last pair in any configuration.
+        last: (G, G) T, the last pair among its levels, up spin along the rows; zero without an open shell.
+        open_shell: () 1 with an open shell, else 0.
+    """
+
+    closed: jax.Array
+    levels: jax.Array | None = None
+    last: jax.Array | None = None
+    open_shell: jax.Array | None = None
 
 
 def pairing_matrix(
@@ -29,17 +60,16 @@ def pairing_matrix(
     virtual: jax.Array,
     open_shell: jax.Array,
     pairs: int,
-) -> jax.Array:
+) -> Pairing:
     """Pair the levels of H = H_0 + (v S + S v)/2, where v is diagonal and learned.
 
-    Real H: P = F_closed(H) - l (F_virtual(H) - F_shell(H)) + V T V^T: pairs of time-reversed states in the
-    closed shells, pairs of the other sign in the lowest empty levels (as in a stretched bond: sigma_g^2 - l sigma_u^2),
-    and the last pair T of an open shell. Its levels V are those of H_0, projected on the shell of H: closed shells
+    Real H: P = F_closed(H) - l (F_virtual(H) - F_shell(H)): pairs of time-reversed states in the closed shells,
+    pairs of the other sign in the lowest empty levels (as in a stretched bond: sigma_g^2 - l sigma_u^2); and the last
+    pair V T V^T of an open shell. Its levels V are those of H_0, projected on the shell of H: closed shells
     and last pair are made of the same orbitals whatever is learned, as the Jastrow factor, which meets both, needs.
-    With an open shell l is in units of the size of T. Complex H (a general
-    twist): both spins fill the same N/2 lowest states, P = C C^T without conjugation, so that both carry the
-    same twist; C = F(H) V with the occupied eigenvectors V held fixed keeps derivatives finite where levels
-    cross.
+    Complex H (a general twist): both spins fill the same N/2 lowest states, P = C C^T without conjugation, so that
+    both carry the same twist; C = F(H) V with the occupied eigenvectors V held fixed keeps derivatives finite where
+    levels cross.
 
     At the half points psi could be real; here it is complex as at any twist. Orbitals exp(ikr) u(r) come without
     exp(-ikr) u(r), so no gauge makes H real: of a free electron in a cube of 8 protons k and -k = k - G, equal by time
@@ -49,28 +79,25 @@ def pairing_matrix(
         basis: constants of the configuration, B orbitals.
         onsite: (B,) v, Ha.
         inverse_temperature: () 1/Ha.
-        virtual: () l; in units of the norm of `open_shell` where there is an open shell.
+        virtual: () l.
         open_shell: (K,) coefficients of the pair states of an open shell.
         pairs: N/2.
 
     Returns:
-        (B, B) P for unnormalised orbitals, float64 or complex128; symmetric but for triplets in an open shell.
+        the pairs; all symmetric but for triplets in an open shell.
     """
     if not jnp.iscomplexobj(basis.hamiltonian):
         inverse, lower, hamiltonian = (jnp.asarray(part) for part in (basis.inverse, basis.lower, basis.hamiltonian))
         fillings = jnp.asarray(basis.shell.fillings).astype(onsite.dtype)
         states = jnp.asarray(basis.shell.states)
-        # Without the last pair nothing is left but the closed shells with a pair in empty levels.
-        size = jnp.linalg.norm(open_shell)
-        virtual = virtual * jnp.where(jnp.any(states != 0), size, 1.0)
         weights = jnp.stack([jnp.ones_like(virtual), virtual, -virtual])
         shell = lower.T @ jnp.asarray(basis.shell.levels)
         closed, followed = paired_levels(
             inverse, lower, hamiltonian, shell, onsite, inverse_temperature, fillings, weights
         )
         levels = inverse.T @ (followed / _kept(shell, followed))
-        last_pair = jnp.einsum("k,kgh->gh", open_shell, states)
-        return closed + levels @ last_pair @ levels.T
+        last = jnp.einsum("k,kgh->gh", open_shell, states)
+        return Pairing(closed, levels, last, jnp.any(states != 0).astype(closed.dtype))
     filling = jnp.asarray(pairs, onsite.dtype)
     moved = (basis.inverse * onsite[None]) @ basis.lower
     hamiltonian = basis.hamiltonian + (0.5 * (moved + moved.T)).astype(basis.hamiltonian.dtype)
@@ -85,7 +112,14 @@ def pairing_matrix(
     occupied = occupations @ (occupied / jax.lax.stop_gradient(weights).astype(occupied.dtype))
     inverse = jnp.asarray(basis.inverse).astype(occupied.dtype)
     carried = inverse.T @ occupied
-    return carried @ carried.T
+    return Pairing(carried @ carried.T)
+
+
+def filled(pairing: Pairing) -> Pairing:
+    """Take the levels of the last pair among the closed ones, as a Slater determinant does."""
+    if pairing.levels is None or pairing.last is None:
+        return pairing
+    return Pairing(pairing.closed + pairing.levels @ pairing.last @ jnp.swapaxes(pairing.levels, -1, -2))
 
 
 def _kept(shell: jax.Array, followed: jax.Array) -> jax.Array:
@@ -104,6 +138,46 @@ def orbitals(lattice: SmoothLattice, protons: jax.Array, positions: Field, confi
     p_like = product("ipe,ipx->ipex", _gaussians(square, config.p_exponents), vector)
     parts = [s_like, linear(lambda x: x.reshape(number, centres, -1), p_like)]
     return linear(lambda x: x.reshape(number, -1), concatenate(parts))
+
+
+def log_pairs(values: Field, pairing: Pairing) -> tuple[jax.Array, Field]:
+    """Phase and log of the antisymmetric part of one determinant, at orbital values (N, B), array or ParticleJet.
+
+    Without an open shell det C, C_ij = u(i) P u(j). With one det(C + T) - det(C - T): what has an odd number of pairs
+    in the shell. The closed shells are full, so an even number there means a pair that is missing below or a
+    second pair in the shell, both of the wrong symmetry.
+    """
+    closed = pair_functions(values, pairing.closed)
+    if pairing.levels is None or pairing.last is None or pairing.open_shell is None:
+        return log_determinant(closed)
+    last = pair_functions(in_levels(values, pairing.levels), pairing.last)
+    (phase, log), (other, other_log) = (
+        log_determinant(add(closed, scale(last, jnp.asarray(sign)))) for sign in (1.0, -1.0)
+    )
+    return sum_terms([phase, -pairing.open_shell * other], [log, other_log], jnp.zeros(2))
+
+
+def sum_terms(phases: list[jax.Array], logs: list[Field], weights: jax.Array) -> tuple[jax.Array, Field]:
+    """Phase and log of sum_d exp(weight_d) phase_d exp(log_d), stable for terms of any size.
+
+    A phase may be a number of any size; a term of phase 0 does not count.
+    """
+    if len(logs) == 1:
+        return phases[0], logs[0]
+    values = jnp.stack([jnp.real(log.value if isinstance(log, Jet) else log) for log in logs]) + weights
+    largest = jax.lax.stop_gradient(jnp.max(values))
+    parts = jnp.stack(phases) * jnp.exp(values - largest).astype(phases[0].dtype)
+    total = jnp.sum(parts)
+    size = jnp.abs(total)
+    phase, value = total / size.astype(total.dtype), jnp.log(size) + largest
+    if not isinstance(logs[0], Jet):
+        return phase, value
+    share = parts / total
+    jacobians = jnp.stack([log.jacobian for log in logs])
+    jacobian = jnp.einsum("d,dt->t", share, jacobians)
+    curvature = jnp.stack([log.laplacian for log in logs]) + jnp.sum(jacobians**2, axis=1)
+    laplacian = jnp.sum(share * curvature) - jnp.sum(jacobian**2)
+    return phase, Jet(value.astype(laplacian.dtype), jacobian, laplacian)
 
 
 def pair_functions(values: Field, pairing: jax.Array) -> Field:

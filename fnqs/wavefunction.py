@@ -24,7 +24,6 @@ from fnqs.forward_laplacian import (
     elementwise,
     independent,
     linear,
-    log_determinant,
     narrow,
     product,
     scale,
@@ -43,7 +42,7 @@ from fnqs.neighbours import (
 )
 from fnqs.open_shell import FREE_ELECTRON_FERMI_ENERGY, STATES
 from fnqs.orbital_basis import orbitals_per_proton, shells
-from fnqs.pairing import orbitals, pair_functions, pairing_matrix
+from fnqs.pairing import Pairing, filled, log_pairs, orbitals, pairing_matrix, sum_terms
 from fnqs.plane_waves import PlaneWaves, WaveAmplitudes, wave_orbitals
 from fnqs.smooth_lattice import SmoothLattice, smooth_pair
 from fnqs.system import System
@@ -75,8 +74,9 @@ class Context:
         waves: coefficients of the density waves of the Jastrow factor.
         filters: (N, K, F) filters of every proton.
         vector_filters: (N, K, C) the same for vector channels.
+        modulation: (1 + message_rounds, F) factors of the electrons' features.
         amplitudes: (D, A, B) how the electrons' amplitudes act on each orbital.
-        pairing: (D, B, B) pairing matrices in double precision, complex at a general twist.
+        pairing: the pairs of D determinants in double precision, complex at a general twist.
         plane_waves: the orbitals, B = N/2, where they are not those of the protons.
     """
 
@@ -92,8 +92,9 @@ class Context:
     waves: WaveFactor
     filters: jax.Array
     vector_filters: jax.Array
+    modulation: jax.Array
     amplitudes: jax.Array
-    pairing: jax.Array
+    pairing: Pairing
     plane_waves: PlaneWaves | None
 
 
@@ -132,6 +133,8 @@ class Encoder(nn.Module):
         average = jnp.mean(features, axis=0)
         filters = base[None] + head("filter_head", config.radial_functions, config.features)
         vector_filters = head("vector_filter_head", config.radial_functions, config.vectors, gain=0.3)
+        layers = 1 + config.message_rounds
+        modulation = Linear(layers * config.features, name="modulation_head", gain=0.0)(average)
         pair_mean, whitening = whitened_pairs(lattice, number)
         proton_pairs = head("proton_pair_head", len(PAIR_RATES), gain=0.0) @ whitening.T
         electron_pairs = Linear(2 * len(PAIR_RATES), name="electron_pair_head", gain=0.0)(average)
@@ -146,7 +149,7 @@ class Encoder(nn.Module):
         if plane_waves is not None:
             amplitudes = WaveAmplitudes(config, name="plane_waves")(plane_waves, average, density)
             unit = jnp.eye(number // 2, dtype=density.dtype)
-            pairing = jnp.broadcast_to(unit, (config.determinants, *unit.shape))
+            pairing = Pairing(jnp.broadcast_to(unit, (config.determinants, *unit.shape)))
         else:
             amplitudes, pairing = self._levels(head, average, system, density)
         return Context(
@@ -162,6 +165,7 @@ class Encoder(nn.Module):
             waves=waves,
             filters=filters,
             vector_filters=vector_filters,
+            modulation=1 + modulation.reshape(layers, config.features),
             amplitudes=amplitudes,
             pairing=pairing,
             plane_waves=plane_waves,
@@ -169,8 +173,8 @@ class Encoder(nn.Module):
 
     def _levels(
         self, head: Callable[..., jax.Array], average: jax.Array, system: System, density: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Amplitudes (D, A, B) and pairing matrices (D, B, B) of the proton-centred orbitals.
+    ) -> tuple[jax.Array, Pairing]:
+        """Amplitudes (D, A, B) and the pairs of D determinants of the proton-centred orbitals.
 
         Args:
             head: linear function of the protons' features.
@@ -196,7 +200,8 @@ class Encoder(nn.Module):
             # Bounded by the weight of the closed shells, which must not be left for empty levels.
             virtual = Linear(terms, name="virtual_head", gain=0.1)(average)
             virtual = nn.sigmoid(virtual + math.log(START_VIRTUAL / (1 - START_VIRTUAL)))
-            open_shell = Linear(terms * STATES, name="open_shell_head", gain=0.1)(average).reshape(terms, STATES)
+            # Starts in the lowest state: one of another symmetry, once mixed in, leaves as slowly as the gap is small.
+            open_shell = Linear(terms * STATES, name="open_shell_head", gain=0.0)(average).reshape(terms, STATES)
             open_shell = last_pair(open_shell)
         pairing = jax.vmap(partial(pairing_matrix, system.basis, pairs=number // 2))(
             onsite.astype(density.dtype),
@@ -204,7 +209,7 @@ class Encoder(nn.Module):
             virtual.astype(density.dtype),
             open_shell.astype(density.dtype),
         )
-        return amplitudes, pairing
+        return amplitudes, filled(pairing) if config.antisymmetric == "slater" else pairing
 
 
 def last_pair(numbers: jax.Array) -> jax.Array:
@@ -252,6 +257,7 @@ class Amplitude(nn.Module):
             scale(proton_vectors, 1 / context.density),
             context.filters,
             context.vector_filters,
+            context.modulation,
         )
 
         coordinates = independent(electrons) if derivatives else electrons
@@ -273,8 +279,8 @@ class Amplitude(nn.Module):
         for term in range(config.determinants):
             mixing = widen(context.amplitudes[term])
             mixed = values * (1 + gates @ mixing) if frame is None else gated(values, frame, gates, mixing)
-            pairs = pair_functions(mixed, context.pairing[term])
-            phase, log = narrow(log_determinant(pairs), electrons.dtype)
+            pairing = jax.tree.map(lambda part, term=term: part[term], context.pairing)
+            phase, log = narrow(log_pairs(mixed, pairing), electrons.dtype)
             phases.append(phase)
             logs.append(log)
         weights = self.param("log_weights", lambda _: -2.0 * jnp.arange(config.determinants, dtype=jnp.float32))
@@ -290,30 +296,10 @@ class Amplitude(nn.Module):
             context.proton_pairs,
         )
         symmetric = add(two_bodies, many_body, log_wave_factor(context.waves, electrons, derivatives))
-        if not jnp.iscomplexobj(context.pairing):
+        if not jnp.iscomplexobj(context.pairing.closed):
             return phase, add(log, symmetric)
         travel = linear(lambda z: jnp.sum(z @ context.wave_vector), positions)
         return _twisted(phase, log, symmetric, travel)
-
-
-def sum_terms(phases: list[jax.Array], logs: list[Field], weights: jax.Array) -> tuple[jax.Array, Field]:
-    """Phase and log of sum_d exp(weight_d) phase_d exp(log_d), stable for terms of any size."""
-    if len(logs) == 1:
-        return phases[0], logs[0]
-    values = jnp.stack([jnp.real(log.value if isinstance(log, Jet) else log) for log in logs]) + weights
-    largest = jax.lax.stop_gradient(jnp.max(values))
-    parts = jnp.stack(phases) * jnp.exp(values - largest).astype(phases[0].dtype)
-    total = jnp.sum(parts)
-    size = jnp.abs(total)
-    phase, value = total / size.astype(total.dtype), jnp.log(size) + largest
-    if not isinstance(logs[0], Jet):
-        return phase, value
-    share = parts / total
-    jacobians = jnp.stack([log.jacobian for log in logs])
-    jacobian = jnp.einsum("d,dt->t", share, jacobians)
-    curvature = jnp.stack([log.laplacian for log in logs]) + jnp.sum(jacobians**2, axis=1)
-    laplacian = jnp.sum(share * curvature) - jnp.sum(jacobian**2)
-    return phase, Jet(value.astype(laplacian.dtype), jacobian, laplacian)
 
 
 def _twisted(phase: jax.Array, log: Field, symmetric: Field, travel: Field) -> tuple[jax.Array, Field]:

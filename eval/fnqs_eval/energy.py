@@ -20,8 +20,8 @@ from fnqs_eval.statistics import Estimate, reblocked_error, v_score
 from fnqs_eval.table import EnergyResult
 from fnqs_train.chunks import choose_chunks
 
-TOGETHER = 4096
-"""Electrons (walkers times N) in the slots at once; more configurations wait for a free slot."""
+TOGETHER, TOGETHER_ACCELERATED = 2**12, 2**18
+"""Electrons (walkers times N) in the slots at once, on a processor and on an accelerator; the rest wait for a slot."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ class _Sampler:
     ):
         self.params, self.settings, self.twisted = params, settings, twisted
         self.model = wavefunction.config
-        slots = max(1, min(waiting, TOGETHER // (settings.walkers * number)))
+        together = TOGETHER if jax.default_backend() == "cpu" else TOGETHER_ACCELERATED
+        slots = max(1, min(waiting, together // (settings.walkers * number)))
         self.group = group_size(slots, settings.walkers, number)
         self.slots = -(-slots // self.group) * self.group
         self.equilibrate = make_equilibration(

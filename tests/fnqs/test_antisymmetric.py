@@ -8,7 +8,7 @@ from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
 from fnqs.model_config import ModelConfig
 from fnqs.orbital_basis import make_orbital_basis
-from fnqs.pairing import pairing_matrix
+from fnqs.pairing import filled, pairing_matrix
 from fnqs.plane_waves import make_plane_waves
 from fnqs.system import make_system
 from fnqs.wavefunction import COLD
@@ -39,14 +39,14 @@ def test_a_slater_determinant_fills_as_many_levels_as_there_are_pairs(configurat
     np.testing.assert_array_equal(basis.shell.fillings[:2], [closed, top])
     pairs = len(configuration.protons) // 2
     one, size = jnp.zeros(4).at[0].set(1), len(basis.lower)
-    pairing = pairing_matrix(basis, jnp.zeros(size), jnp.asarray(COLD), jnp.zeros(()), one, pairs)
+    pairing = filled(pairing_matrix(basis, jnp.zeros(size), jnp.asarray(COLD), jnp.zeros(()), one, pairs)).closed
     # In the orthonormal basis it is the projector on N/2 levels.
     projector = basis.lower.T @ np.asarray(pairing) @ basis.lower
     np.testing.assert_allclose(projector @ projector, projector, atol=1e-9)  # rounding times the overlap's condition
     assert np.trace(projector) == pytest.approx(pairs, abs=1e-9)
-    filled, lowest = np.sum(projector * basis.hamiltonian), np.linalg.eigvalsh(basis.hamiltonian)[:pairs].sum()
+    total, lowest = np.sum(projector * basis.hamiltonian), np.linalg.eigvalsh(basis.hamiltonian)[:pairs].sum()
     # In a last shell that is not full the tie field chooses among levels that differ by less than SAME_LEVEL.
-    assert filled == pytest.approx(lowest, abs=1e-9 if top == pairs else 1e-3)
+    assert total == pytest.approx(lowest, abs=1e-9 if top == pairs else 1e-3)
 
 
 def test_the_plane_waves_of_eight_atoms_are_constant_and_three_cosines():
@@ -79,5 +79,5 @@ def test_a_slater_determinant_at_a_twist_is_that_of_the_pairing():
     one, other = (make_orbital_basis(ring((0.25, 0, 0)), c) for c in (SLATER, ModelConfig((1.0, 0.3), ())))
     np.testing.assert_array_equal(one.hamiltonian, other.hamiltonian)
     zeros, none = jnp.zeros(len(one.lower)), jnp.zeros(4)
-    cold, warm = (pairing_matrix(one, zeros, jnp.asarray(beta), jnp.zeros(()), none, 2) for beta in (1e4, 8.0))
+    cold, warm = (pairing_matrix(one, zeros, jnp.asarray(beta), jnp.zeros(()), none, 2).closed for beta in (1e4, 8.0))
     np.testing.assert_allclose(cold, warm, atol=1e-9)  # rounding; states are only normalised by the temperature

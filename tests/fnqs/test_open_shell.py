@@ -1,5 +1,7 @@
 """The last pair of an open shell: found where it is, diagonal in its own Hamiltonian, the same on every machine."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig
 from fnqs.orbital_basis import make_orbital_basis
-from fnqs.pairing import pairing_matrix
+from fnqs.pairing import Pairing, filled, log_pairs, pairing_matrix
 from fnqs.wavefunction import START_OPEN_SHELL, last_pair
 
 CONFIG = ModelConfig(s_exponents=(1.0, 0.3), p_exponents=())
@@ -65,7 +67,7 @@ def test_last_pair_stays_out_of_the_closed_shells():
     overlap = basis.lower @ basis.lower.T
     none = jnp.zeros(4)
     cold = jnp.asarray(1e3)
-    closed = pairing_matrix(basis, jnp.zeros(len(overlap)), cold, jnp.zeros(()), none, 2)
+    closed = pairing_matrix(basis, jnp.zeros(len(overlap)), cold, jnp.zeros(()), none, 2).closed
     assert np.trace(closed @ overlap) == pytest.approx(1.0, abs=1e-6)
     assert np.abs(np.asarray(closed) @ overlap @ basis.shell.levels).max() < 1e-6
 
@@ -74,12 +76,13 @@ ONSITE = jnp.tile(jnp.asarray([0.3, -0.1]), 4)
 """A learned correction (Ha) of the two s shells, alike on all four protons: the compact one is raised."""
 
 
-def pairs_among_levels(onsite, size, virtual=0.0):
+def pairs_among_levels(onsite, size):
     """P among the levels of the learned Hamiltonian of the ring, with the last pair in the lowest state."""
     basis = make_orbital_basis(make_configuration(RING, SITES), CONFIG)
-    found = pairing_matrix(
-        basis, onsite, jnp.asarray(1e3), jnp.asarray(virtual), jnp.asarray([size, 0.0, 0.0, 0.0]), pairs=2
+    pairing = pairing_matrix(
+        basis, onsite, jnp.asarray(1e3), jnp.zeros(()), jnp.asarray([size, 0.0, 0.0, 0.0]), pairs=2
     )
+    found = filled(pairing).closed
     moved = (basis.inverse * np.asarray(onsite)) @ basis.lower
     _, vectors = np.linalg.eigh(basis.hamiltonian + 0.5 * (moved + moved.T))
     turned = basis.lower @ vectors
@@ -99,11 +102,40 @@ def test_the_last_pair_follows_the_learned_hamiltonian():
     assert abs(pairs_among_levels(0 * ONSITE, 1.0)[1, 2]) == pytest.approx(np.sqrt(0.5), abs=1e-9)
 
 
-def test_empty_levels_do_not_take_the_place_of_the_last_pair():
-    """Their pair shrinks with the last one, down to the open shell's state with one pair in it."""
-    for size in (0.3, 1e-3):
-        pairs = pairs_among_levels(0 * ONSITE, size, virtual=0.5)
-        assert pairs[3, 3] / pairs[1, 2] == pytest.approx(-0.5 * np.sqrt(2) * np.sign(pairs[1, 2]), rel=1e-6)
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_an_open_shell_takes_an_odd_number_of_pairs(seed):
+    """det(C + T) - det(C - T) changes sign with T, and for two pairs it is the term with one pair in each."""
+    up, down, closed, levels, last = (
+        np.random.default_rng([seed, i]).normal(size=size)
+        for i, size in enumerate([(2, 6), (2, 6), (6, 6), (6, 3), (3, 3)])
+    )
+    values = jnp.asarray(np.concatenate([up, down]))
+
+    def psi(last, open_shell=1.0):
+        phase, log = log_pairs(values, Pairing(closed, levels, last, jnp.asarray(open_shell)))
+        return float(phase * jnp.exp(log))
+
+    a, b = up @ closed @ down.T, up @ levels @ last @ levels.T @ down.T
+    one_each = a[0, 0] * b[1, 1] + b[0, 0] * a[1, 1] - a[0, 1] * b[1, 0] - b[0, 1] * a[1, 0]
+    size = np.abs(np.linalg.det(a)) + np.abs(np.linalg.det(b)) + np.abs(one_each)
+    assert psi(last) == pytest.approx(2 * one_each, abs=1e-11 * size)
+    assert psi(-last) == pytest.approx(-psi(last), abs=1e-11 * size)
+    assert psi(0 * last, 0.0) == pytest.approx(np.linalg.det(a), abs=1e-11 * size)
+
+
+def test_the_ring_has_the_symmetry_of_its_state(model):
+    """The triplet of cos and sin changes sign when the ring is reflected, and so does psi, exactly."""
+    electrons = SITES + np.random.default_rng(3).normal(size=SITES.shape) * 0.5
+    case = model.prepare(make_configuration(RING, SITES), electrons)
+    triplet = np.asarray(case.context.pairing.last)[0]
+    only = dataclasses.replace(case.context.pairing, last=0.5 * (triplet - triplet.T)[None])
+    context = dataclasses.replace(case.context, pairing=only)
+    for factors in ([-1.0, 1, 1], [1, -1, 1]):
+        sign, log = model.wavefunction.log_psi(model.params, context, jnp.asarray(electrons))
+        other_sign, other = model.wavefunction.log_psi(model.params, context, jnp.asarray(electrons * factors))
+        assert other == pytest.approx(float(log), abs=1e-6)
+        assert other_sign == factors[0] * sign
 
 
 def test_the_last_pair_may_be_small_or_another_state():

@@ -356,7 +356,7 @@ def test_complex_on_request(model):
     forced = make_system(case.configuration, model.config, force_complex=True)
     assert np.iscomplexobj(forced.basis.hamiltonian)
     other = model.prepare(case.configuration, case.electrons, force_complex=True)
-    assert other.context.pairing.dtype == jnp.complex128
+    assert other.context.pairing.closed.dtype == jnp.complex128
     reference = model.log_psi(other)
     shifted = moved(other.electrons, 2, case.configuration.cell[0])
     assert_equal(model.log_psi(other, shifted), reference)

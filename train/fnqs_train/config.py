@@ -303,6 +303,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model.vectors": _at_least(1),
     "model.amplitudes": _at_least(1),
     "model.message_rounds": _at_least(0),
+    "model.proton_features": _at_least(1),
     "model.proton_rounds": _at_least(0),
     "model.determinants": _at_least(1),
     "sampling.walkers_per_configuration": _at_least(2),

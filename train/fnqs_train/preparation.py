@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import numpy as np
 
-from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
 from fnqs.system import System, make_system, stack_systems
 from fnqs_data.stream import Batch, ConfigurationStream
@@ -17,6 +17,10 @@ from fnqs_train.schedule import Schedule
 
 AHEAD = 3
 """Batches prepared ahead of the step, so that a quick step of small cells does not wait for one of large cells."""
+
+
+MOST_MAKERS = 8
+"""Configurations integrated at the same time, at most."""
 
 
 class PreparedBatches:
@@ -38,6 +42,8 @@ class PreparedBatches:
     ):
         self._stream, self._model, self._schedule, self._keep_bytes = stream, model, schedule, keep_bytes
         self._pool = ThreadPoolExecutor(max_workers=1)
+        # Half of the cores at most: the other half is for what an accelerator is waiting for.
+        self._makers = ThreadPoolExecutor(max_workers=max(1, min(MOST_MAKERS, (os.cpu_count() or 1) // 2)))
         self._next: deque[tuple[int, Future]] = deque()
         self._cache: OrderedDict[int, System] = OrderedDict()
         self._cached_bytes = 0
@@ -47,6 +53,7 @@ class PreparedBatches:
 
     def __exit__(self, *exception) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._makers.shutdown(wait=True, cancel_futures=True)
 
     def get(self, step: int) -> tuple[Batch, System]:
         """Batch and stacked systems (K) of a step; the host goes on with those of the steps after."""
@@ -63,26 +70,30 @@ class PreparedBatches:
     def example(self) -> System:
         """Return the first system of the stream."""
         batch = self._stream.batch(0)
-        return self._system(int(batch.indices[0]), jax.tree.map(lambda leaf: leaf[0], batch.configurations))
+        return make_system(jax.tree.map(lambda leaf: leaf[0], batch.configurations), self._model)
 
     def _prepare(self, step: int, chosen: np.ndarray | None) -> tuple[Batch, System]:
         batch = self._stream.batch(step) if chosen is None else self._stream.read(step, chosen)
-        systems = [
-            self._system(int(index), jax.tree.map(lambda leaf, k=k: leaf[k], batch.configurations))
-            for k, index in enumerate(batch.indices)
-        ]
+        places = {int(index): k for k, index in enumerate(batch.indices)}
+        new = [index for index in places if index not in self._cache]
+
+        def make(index: int) -> System:
+            return make_system(jax.tree.map(lambda leaf: leaf[places[index]], batch.configurations), self._model)
+
+        made = dict(zip(new, self._makers.map(make, new), strict=True))
+        systems = [made[index] if index in made else self._cache[index] for index in places]
+        self._remember(dict(zip(places, systems, strict=True)))
         return batch, stack_systems(systems)
 
-    def _system(self, index: int, configuration: Configuration) -> System:
-        if index in self._cache:
+    def _remember(self, systems: dict[int, System]) -> None:
+        """Keep these as the last to be forgotten; forget the oldest when there are too many."""
+        for index, system in systems.items():
+            if index not in self._cache:
+                self._cached_bytes += _size(system)
+            self._cache[index] = system
             self._cache.move_to_end(index)
-            return self._cache[index]
-        system = make_system(configuration, self._model)
-        self._cache[index] = system
-        self._cached_bytes += _size(system)
         while self._cached_bytes > self._keep_bytes and len(self._cache) > 1:
             self._cached_bytes -= _size(self._cache.popitem(last=False)[1])
-        return system
 
 
 def _size(system: System) -> int:
