@@ -111,13 +111,6 @@ def bilinear_pairs(left: ParticleJet, right: ParticleJet, matrix: jax.Array) -> 
     return Jet(left.value @ turned.T, jacobian, laplacian)
 
 
-def in_levels(values: Field, levels: jax.Array) -> Field:
-    """Go from orbitals to levels, values (N, B) of an array or ParticleJet to (N, G), levels (B, G) a column each."""
-    if not isinstance(values, ParticleJet):
-        return values @ levels
-    return ParticleJet(values.value @ levels, values.slopes @ levels, values.directions, values.laplacian @ levels)
-
-
 def halves(field: Field) -> tuple[Field, Field]:
     """Split a field of particles, array or ParticleJet, into its first and its second half."""
     if not isinstance(field, ParticleJet):

@@ -116,6 +116,20 @@ def sum_over_electrons(pair: Field) -> Field:
     )
 
 
+def sum_of_each_spin(pair: Field) -> Field:
+    """Sum an electron-proton quantity (N, M, ...) over the electrons of each spin: (2, M, ...), T = 3N."""
+
+    def add_up(x: jax.Array) -> jax.Array:
+        return jnp.sum(x.reshape(2, -1, *x.shape[1:]), axis=1)
+
+    if not isinstance(pair, Jet):
+        return add_up(pair)
+    number = pair.shape[0]
+    spins = jnp.repeat(jnp.eye(2, dtype=pair.value.dtype), number // 2, axis=0)
+    placed = jnp.einsum("xj...,js->jxs...", pair.jacobian, spins)
+    return Jet(add_up(pair.value), placed.reshape(3 * number, *placed.shape[2:]), add_up(pair.laplacian))
+
+
 def sum_messages(filters: Field, features: Field) -> Field:
     """Messages sum_j filters_ij * features_j of electrons.
 

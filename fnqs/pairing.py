@@ -8,6 +8,7 @@ antisymmetrised geminal power (a resonating-valence-bond state), which also fill
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -26,7 +27,7 @@ from fnqs.forward_laplacian import (
     scale,
     shift,
 )
-from fnqs.local_coordinates import ParticleJet, bilinear_pairs, halves, in_levels
+from fnqs.local_coordinates import ParticleJet, bilinear_pairs, halves
 from fnqs.model_config import ModelConfig
 from fnqs.orbital_basis import OrbitalBasis
 from fnqs.smooth_lattice import SmoothLattice, smooth_pair
@@ -42,13 +43,12 @@ class Pairing:
 
     Attributes:
         closed: (B, B) P, the pairs in closed shells and in empty levels.
-        levels: (B, G) V, the levels of the last pair; None where psi has no last pair in any configuration.
-        last: (G, G) T, the last pair among its levels, up spin along the rows; zero without an open shell.
+        last: (B, B) the last pair of an open shell, up spin along the rows; zero without one, None where psi has none
+            in any configuration.
         open_shell: () 1 with an open shell, else 0.
     """
 
     closed: jax.Array
-    levels: jax.Array | None = None
     last: jax.Array | None = None
     open_shell: jax.Array | None = None
 
@@ -97,7 +97,7 @@ def pairing_matrix(
         )
         levels = inverse.T @ (followed / _kept(shell, followed))
         last = jnp.einsum("k,kgh->gh", open_shell, states)
-        return Pairing(closed, levels, last, jnp.any(states != 0).astype(closed.dtype))
+        return Pairing(closed, levels @ last @ levels.T, jnp.any(states != 0).astype(closed.dtype))
     filling = jnp.asarray(pairs, onsite.dtype)
     moved = (basis.inverse * onsite[None]) @ basis.lower
     hamiltonian = basis.hamiltonian + (0.5 * (moved + moved.T)).astype(basis.hamiltonian.dtype)
@@ -117,9 +117,7 @@ def pairing_matrix(
 
 def filled(pairing: Pairing) -> Pairing:
     """Take the levels of the last pair among the closed ones, as a Slater determinant does."""
-    if pairing.levels is None or pairing.last is None:
-        return pairing
-    return Pairing(pairing.closed + pairing.levels @ pairing.last @ jnp.swapaxes(pairing.levels, -1, -2))
+    return pairing if pairing.last is None else Pairing(pairing.closed + pairing.last)
 
 
 def _kept(shell: jax.Array, followed: jax.Array) -> jax.Array:
@@ -140,17 +138,17 @@ def orbitals(lattice: SmoothLattice, protons: jax.Array, positions: Field, confi
     return linear(lambda x: x.reshape(number, -1), concatenate(parts))
 
 
-def log_pairs(values: Field, pairing: Pairing) -> tuple[jax.Array, Field]:
-    """Phase and log of the antisymmetric part of one determinant, at orbital values (N, B), array or ParticleJet.
+def log_pairs(pair_functions: Callable[[jax.Array], Field], pairing: Pairing) -> tuple[jax.Array, Field]:
+    """Phase and log of the antisymmetric part of one determinant.
 
-    Without an open shell det C, C_ij = u(i) P u(j). With one det(C + T) - det(C - T): what has an odd number of pairs
-    in the shell. The closed shells are full, so an even number there means a pair that is missing below or a
-    second pair in the shell, both of the wrong symmetry.
+    Without an open shell det C, C = pair_functions(closed). With one det(C + T) - det(C - T), T = pair_functions(last):
+    what has an odd number of pairs in the shell. The closed shells are full, so an even number there means a pair that
+    is missing below or a second pair in the shell, both of the wrong symmetry.
     """
-    closed = pair_functions(values, pairing.closed)
-    if pairing.levels is None or pairing.last is None or pairing.open_shell is None:
+    closed = pair_functions(pairing.closed)
+    if pairing.last is None or pairing.open_shell is None:
         return log_determinant(closed)
-    last = pair_functions(in_levels(values, pairing.levels), pairing.last)
+    last = pair_functions(pairing.last)
     (phase, log), (other, other_log) = (
         log_determinant(add(closed, scale(last, jnp.asarray(sign)))) for sign in (1.0, -1.0)
     )

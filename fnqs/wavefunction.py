@@ -40,9 +40,10 @@ from fnqs.neighbours import (
     radial_functions,
     radial_moments,
 )
+from fnqs.occupancy import OccupancyNetwork, occupied_pairs
 from fnqs.open_shell import FREE_ELECTRON_FERMI_ENERGY, STATES
 from fnqs.orbital_basis import orbitals_per_proton, shells
-from fnqs.pairing import Pairing, filled, log_pairs, orbitals, pairing_matrix, sum_terms
+from fnqs.pairing import Pairing, filled, log_pairs, orbitals, pair_functions, pairing_matrix, sum_terms
 from fnqs.plane_waves import PlaneWaves, WaveAmplitudes, wave_orbitals
 from fnqs.smooth_lattice import SmoothLattice, smooth_pair
 from fnqs.system import System
@@ -75,6 +76,8 @@ class Context:
         filters: (N, K, F) filters of every proton.
         vector_filters: (N, K, C) the same for vector channels.
         modulation: (1 + message_rounds, F) factors of the electrons' features.
+        occupancy: (N, H) what every proton adds to the count of the electrons near it.
+        occupancy_filters: (N, N, H) how protons tell each other of it.
         amplitudes: (D, A, B) how the electrons' amplitudes act on each orbital.
         pairing: the pairs of D determinants in double precision, complex at a general twist.
         plane_waves: the orbitals, B = N/2, where they are not those of the protons.
@@ -93,6 +96,8 @@ class Context:
     filters: jax.Array
     vector_filters: jax.Array
     modulation: jax.Array
+    occupancy: jax.Array
+    occupancy_filters: jax.Array
     amplitudes: jax.Array
     pairing: Pairing
     plane_waves: PlaneWaves | None
@@ -165,6 +170,8 @@ class Encoder(nn.Module):
             waves=waves,
             filters=filters,
             vector_filters=vector_filters,
+            occupancy=head("occupancy_head", config.occupancies),
+            occupancy_filters=Linear(config.occupancies, bias=False, name="occupancy_filters")(radial),
             modulation=1 + modulation.reshape(layers, config.features),
             amplitudes=amplitudes,
             pairing=pairing,
@@ -275,12 +282,23 @@ class Amplitude(nn.Module):
             values = orbitals(lattice, protons, local, config)
         else:
             values = wave_orbitals(context.plane_waves, local)
+        factors = None
+        if context.plane_waves is None:
+            counted = radial_functions(proton_distances, *normalisation)
+            factors = widen(
+                OccupancyNetwork(config, name="occupancies")(counted, context.occupancy, context.occupancy_filters)
+            )
         phases, logs = [], []
         for term in range(config.determinants):
             mixing = widen(context.amplitudes[term])
             mixed = values * (1 + gates @ mixing) if frame is None else gated(values, frame, gates, mixing)
+            if factors is None:
+                pairs = partial(pair_functions, mixed)
+            else:
+                own = linear(lambda x, term=term: x[term], factors)
+                pairs = partial(occupied_pairs, mixed, own, members=jnp.asarray(shells(config)))
             pairing = jax.tree.map(lambda part, term=term: part[term], context.pairing)
-            phase, log = narrow(log_pairs(mixed, pairing), electrons.dtype)
+            phase, log = narrow(log_pairs(pairs, pairing), electrons.dtype)
             phases.append(phase)
             logs.append(log)
         weights = self.param("log_weights", lambda _: -2.0 * jnp.arange(config.determinants, dtype=jnp.float32))

@@ -302,6 +302,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model.features": _at_least(1),
     "model.vectors": _at_least(1),
     "model.amplitudes": _at_least(1),
+    "model.occupancies": _at_least(1),
     "model.message_rounds": _at_least(0),
     "model.proton_features": _at_least(1),
     "model.proton_rounds": _at_least(0),
