@@ -26,6 +26,9 @@ from fnqs.jacobian import Jacobian, StoredJacobian
 FALLBACK_FACTOR = 100.0
 """How much larger the damping is in the second attempt, after a failed factorisation."""
 
+NEXT_FACTOR, ATTEMPTS = 10.0, 8
+"""How much larger it is in every further attempt, and how many there are in all."""
+
 
 class SpringState(NamedTuple):
     """State of `spring`.
@@ -57,8 +60,8 @@ def spring(
     energies likewise (`centre_per_configuration`); a complex psi gives real and imaginary parts as separate rows.
     The incoming updates give the tree structure only. The Gram matrix is formed in the precision of the Jacobian
     and factorised in float64; if that fails, again with FALLBACK_FACTOR times the damping and at least the
-    rounding error of the matrix. Non-finite input gives non-finite updates: the caller decides whether to
-    skip the step.
+    rounding error of the matrix, and with more until it succeeds. Non-finite input gives non-finite updates: the
+    caller decides whether to skip the step.
 
     Args:
         learning_rate: eta, or a schedule of it by the number of steps taken.
@@ -123,10 +126,18 @@ def _solve_gram(gram: jax.Array, target: jax.Array, damping: float) -> tuple[jax
     def factorise(amount):
         return jnp.linalg.cholesky(gram + amount * identity)
 
+    def failed(factor):
+        return ~jnp.all(jnp.isfinite(factor))
+
     factor = factorise(damping)
-    fallback = ~jnp.all(jnp.isfinite(factor))
+    fallback = failed(factor)
     larger = jnp.maximum(FALLBACK_FACTOR * damping, 4 * rounding * jnp.trace(gram))
-    factor = jax.lax.cond(fallback, lambda: factorise(larger), lambda: factor)
+    # Nothing but the first line is computed where the first attempt succeeds.
+    _, _, factor = jax.lax.while_loop(
+        lambda state: failed(state[2]) & (state[0] < ATTEMPTS),
+        lambda state: (state[0] + 1, NEXT_FACTOR * state[1], factorise(state[1])),
+        (1, larger, factor),
+    )
     solution = jax.scipy.linalg.cho_solve((factor, True), target)
     diagonal = jnp.diagonal(factor)
     return solution, (jnp.max(diagonal) / jnp.min(diagonal)) ** 2, fallback

@@ -10,7 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from fnqs.errors import InputError
-from fnqs.natural_gradient import SpringState, centre_per_configuration, clip_local_energies, spring
+from fnqs.natural_gradient import SpringState, _solve_gram, centre_per_configuration, clip_local_energies, spring
 
 PARAMS = {"a": jnp.zeros((2, 3), jnp.float64), "b": jnp.zeros(4, jnp.float64)}
 
@@ -139,6 +139,14 @@ def test_falls_back_to_larger_damping_when_the_factorisation_fails():
     updates, state = take(optimizer, rows, energies)
     assert bool(state.fallback)
     assert np.all(np.isfinite(flat(updates)))
+
+
+def test_damping_grows_until_the_factorisation_succeeds():
+    """However wrong the Gram matrix is: an eigenvalue of -50 needs three more attempts than the second."""
+    gram = jnp.diag(jnp.asarray([1.0, -50.0]))
+    solution, _, fallback = _solve_gram(gram, jnp.asarray([101.0, 50.0]), 1e-3)
+    assert bool(fallback)
+    np.testing.assert_allclose(solution, [1.0, 1.0], rtol=1e-12)  # damping 100
 
 
 def test_nan_in_the_rows_is_not_hidden():
