@@ -9,6 +9,8 @@ the pairing P into D_up P D_down, and the pair functions meet their derivatives 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,24 +23,37 @@ from fnqs.neighbours import sum_of_each_spin
 from fnqs.orbital_basis import shells
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Neighbourhood:
+    """What a configuration contributes to the factors (any leading batch axes).
+
+    Attributes:
+        bias: (M, H) what every proton adds to the count of the electrons near it.
+        filters: (M, M, H) of messages between protons, empty diagonal.
+    """
+
+    bias: jax.Array
+    filters: jax.Array
+
+
 class OccupancyNetwork(nn.Module):
     """Factors of the shells of every proton, for the electrons of each spin."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, radial: Field, bias: jax.Array, filters: jax.Array) -> Field:
+    def __call__(self, radial: Field, neighbourhood: Neighbourhood) -> Field:
         """Count the electrons around every proton, smoothly, and let the protons around it know.
 
         Args:
             radial: (N, M, K) radial functions of electrons and protons (T = 3).
-            bias: (M, H) of every proton.
-            filters: (M, M, H) of messages between protons, empty diagonal.
+            neighbourhood: of the protons.
 
         Returns:
             (D, 2, M, S) factors of S shells in D determinants, for spin up and down (T = 3N).
         """
-        config = self.config
+        config, bias, filters = self.config, neighbourhood.bias, neighbourhood.filters
         own = sum_of_each_spin(radial)
         both = concatenate([own, linear(lambda x: x[::-1], own)])
         hidden = Linear(config.occupancies, name="hidden")(both)

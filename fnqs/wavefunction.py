@@ -40,7 +40,7 @@ from fnqs.neighbours import (
     radial_functions,
     radial_moments,
 )
-from fnqs.occupancy import OccupancyNetwork, occupied_pairs
+from fnqs.occupancy import Neighbourhood, OccupancyNetwork, occupied_pairs
 from fnqs.open_shell import FREE_ELECTRON_FERMI_ENERGY, STATES
 from fnqs.orbital_basis import orbitals_per_proton, shells
 from fnqs.pairing import Pairing, filled, log_pairs, orbitals, pair_functions, pairing_matrix, sum_terms
@@ -76,8 +76,7 @@ class Context:
         filters: (N, K, F) filters of every proton.
         vector_filters: (N, K, C) the same for vector channels.
         modulation: (1 + message_rounds, F) factors of the electrons' features.
-        occupancy: (N, H) what every proton adds to the count of the electrons near it.
-        occupancy_filters: (N, N, H) how protons tell each other of it.
+        neighbourhood: of the protons, for the factors of their orbitals; None where the orbitals are plane waves.
         amplitudes: (D, A, B) how the electrons' amplitudes act on each orbital.
         pairing: the pairs of D determinants in double precision, complex at a general twist.
         plane_waves: the orbitals, B = N/2, where they are not those of the protons.
@@ -96,8 +95,7 @@ class Context:
     filters: jax.Array
     vector_filters: jax.Array
     modulation: jax.Array
-    occupancy: jax.Array
-    occupancy_filters: jax.Array
+    neighbourhood: Neighbourhood | None
     amplitudes: jax.Array
     pairing: Pairing
     plane_waves: PlaneWaves | None
@@ -150,13 +148,17 @@ class Encoder(nn.Module):
             head("proton_wave_head", len(EXPONENTS), gain=0.0),
             Linear(2 * len(EXPONENTS), name="electron_wave_head", gain=0.0)(average).reshape(2, -1),
         )
-        plane_waves = system.plane_waves
+        plane_waves, neighbourhood = system.plane_waves, None
         if plane_waves is not None:
             amplitudes = WaveAmplitudes(config, name="plane_waves")(plane_waves, average, density)
             unit = jnp.eye(number // 2, dtype=density.dtype)
             pairing = Pairing(jnp.broadcast_to(unit, (config.determinants, *unit.shape)))
         else:
             amplitudes, pairing = self._levels(head, average, system, density)
+            neighbourhood = Neighbourhood(
+                bias=head("occupancy_head", config.occupancies),
+                filters=Linear(config.occupancies, bias=False, name="occupancy_filters")(radial),
+            )
         return Context(
             lattice=lattice,
             protons=protons,
@@ -170,8 +172,7 @@ class Encoder(nn.Module):
             waves=waves,
             filters=filters,
             vector_filters=vector_filters,
-            occupancy=head("occupancy_head", config.occupancies),
-            occupancy_filters=Linear(config.occupancies, bias=False, name="occupancy_filters")(radial),
+            neighbourhood=neighbourhood,
             modulation=1 + modulation.reshape(layers, config.features),
             amplitudes=amplitudes,
             pairing=pairing,
@@ -283,11 +284,9 @@ class Amplitude(nn.Module):
         else:
             values = wave_orbitals(context.plane_waves, local)
         factors = None
-        if context.plane_waves is None:
+        if context.neighbourhood is not None:
             counted = radial_functions(proton_distances, *normalisation)
-            factors = widen(
-                OccupancyNetwork(config, name="occupancies")(counted, context.occupancy, context.occupancy_filters)
-            )
+            factors = widen(OccupancyNetwork(config, name="occupancies")(counted, context.neighbourhood))
         phases, logs = [], []
         for term in range(config.determinants):
             mixing = widen(context.amplitudes[term])
