@@ -19,11 +19,11 @@ from fnqs.jacobian import Jacobian
 SEED = 20_231
 """Of the random directions: they are the same in every run, so that a run can be resumed anywhere."""
 
-FILTER_HEADS = ("filter_head", "vector_filter_head")
+FILTER_HEADS = ("filter_head", "vector_filter_head", "modulation_head")
 """Heads of the protons' network that belong to message passing, not to the pairing or the Jastrow factor."""
 
-JASTROW = ("jastrow", "jastrow_hidden", "log_weights", "pairs")
-"""Parts of the amplitude that make the Jastrow factor and put the terms together."""
+PAIRS_AND_JASTROW = ("jastrow", "jastrow_hidden", "log_weights", "occupancies", "pairs")
+"""Parts of the amplitude that turn the pairing, make the Jastrow factor and put the terms together."""
 
 
 class Trained(NamedTuple):
@@ -159,5 +159,5 @@ def subspace_of(params: dict, trained: Trained) -> Subspace | None:
 def _is_head(name: list[str]) -> bool:
     """Whether a leaf, named by its path, belongs to the pairing head or the Jastrow factor."""
     if name[0] == "amplitude":
-        return name[1] in JASTROW
+        return name[1] in PAIRS_AND_JASTROW
     return name[1] == "plane_waves" or (name[1].endswith("_head") and name[1] not in FILTER_HEADS)

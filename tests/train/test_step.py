@@ -1,5 +1,6 @@
 import dataclasses
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -158,6 +159,25 @@ def test_every_method_lowers_the_energy(wavefunction, small_sampling, systems, p
     last = after[-15:]
     error = np.hypot(np.std(before, ddof=1) / 10**0.5, np.std(last, ddof=1) / 15**0.5)
     assert np.mean(before) - np.mean(last) > 4 * error  # four standard errors: not by chance
+
+
+def test_the_last_steps_cool_down():
+    """A learning rate that falls to zero in the last steps, and is what it would be without them before."""
+    warm, cooled = (
+        make_optimizer(OptimizerConfig(method="adam", cooldown_steps=steps, decay_steps=1e9), steps=20)
+        for steps in (0, 10)
+    )
+    params = {"a": jnp.ones(3)}
+    lengths = []
+    for optimizer in (warm, cooled):
+        state = optimizer.init(params)
+        lengths.append([])
+        for _ in range(22):
+            with jax.numpy_dtype_promotion("standard"):  # optax's adam itself mixes dtypes
+                updates, state = optimizer.update(params, state, params)
+            lengths[-1].append(float(jnp.linalg.norm(cast(dict, updates)["a"])))
+    factors = np.concatenate([np.ones(10), np.arange(10, 0, -1) / 10, np.zeros(2)])
+    np.testing.assert_allclose(lengths[1], np.array(lengths[0]) * factors, rtol=1e-5, atol=1e-12)
 
 
 def test_a_complex_psi_at_gamma_takes_the_step_of_the_real_one(small_model, small_sampling, make_bcc, start):

@@ -74,6 +74,7 @@ class OptimizerConfig:
         method: natural gradient with or without momentum, or a first-order method.
         learning_rate: step length at the start; it falls as 1 / (1 + step / decay_steps).
         decay_steps: steps after which the learning rate has halved.
+        cooldown_steps: last steps, in which it falls to zero besides, so that the noise of single steps averages out.
         damping: added to the diagonal of the sample-space Gram matrix (minsr, spring).
         momentum: fraction of the last step that spring keeps, 0 <= momentum < 1.
         max_norm: longest step of the parameters, times the learning rate.
@@ -85,6 +86,7 @@ class OptimizerConfig:
     method: Literal["spring", "minsr", "adam"] = "spring"
     learning_rate: float = 0.05
     decay_steps: float = 1000.0
+    cooldown_steps: int = 0
     damping: float = 1e-3
     momentum: float = 0.95
     max_norm: float = 1.0
@@ -316,6 +318,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "sampling.target_acceptance": ((lambda x: 0 < x < 1), "between 0 and 1"),
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.decay_steps": _POSITIVE,
+    "optimizer.cooldown_steps": _at_least(0),
     "optimizer.damping": _POSITIVE,
     "optimizer.momentum": ((lambda x: 0 <= x < 1), "0 or more and below 1"),
     "optimizer.max_norm": _POSITIVE,

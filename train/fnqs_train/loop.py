@@ -85,7 +85,7 @@ def train(
     mesh = make_mesh(sampling.walkers_per_configuration)
     first = jax.process_index() == 0
     wavefunction = WaveFunction(config.model)
-    optimizer = make_optimizer(config.optimizer)
+    optimizer = make_optimizer(config.optimizer, config.steps)
     trained = Trained(config.optimizer.train, config.optimizer.rank)
     equilibrate = make_equilibration(wavefunction, sampling, mesh)
     refresh = make_equilibration(

@@ -73,11 +73,14 @@ class StepReport:
 
 
 @cache
-def make_optimizer(settings: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
-    """Build the optax transformation of a run."""
+def make_optimizer(settings: OptimizerConfig, steps: int = 0) -> optax.GradientTransformationExtraArgs:
+    """Build the optax transformation of a run of so many steps; they matter to the cool-down only."""
 
     def schedule(count):
-        return settings.learning_rate / (1 + count.astype(jnp.float32) / settings.decay_steps)
+        rate = settings.learning_rate / (1 + count.astype(jnp.float32) / settings.decay_steps)
+        if settings.cooldown_steps:
+            rate = rate * jnp.clip((steps - count).astype(jnp.float32) / settings.cooldown_steps, 0.0, 1.0)
+        return rate
 
     if settings.method == "adam":
         return optax.with_extra_args_support(optax.adam(schedule))
