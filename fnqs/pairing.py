@@ -145,14 +145,14 @@ def log_pairs(pair_functions: Callable[[jax.Array], Field], pairing: Pairing) ->
     what has an odd number of pairs in the shell. The closed shells are full, so an even number there means a pair that
     is missing below or a second pair in the shell, both of the wrong symmetry.
     """
-    closed = pair_functions(pairing.closed)
     if pairing.last is None or pairing.open_shell is None:
-        return log_determinant(closed)
-    last = pair_functions(pairing.last)
-    (phase, log), (other, other_log) = (
-        log_determinant(add(closed, scale(last, jnp.asarray(sign)))) for sign in (1.0, -1.0)
-    )
-    return sum_terms([phase, -pairing.open_shell * other], [log, other_log], jnp.zeros(2))
+        return log_determinant(pair_functions(pairing.closed))
+    # Both kinds of pairs, and both signs, are batches of one computation.
+    both = jax.vmap(pair_functions)(jnp.stack([pairing.closed, pairing.last]))
+    closed, last = (jax.tree.map(lambda part, kind=kind: part[kind], both) for kind in (0, 1))
+    phases, logs = jax.vmap(lambda sign: log_determinant(add(closed, scale(last, sign))))(jnp.asarray([1.0, -1.0]))
+    terms = [jax.tree.map(lambda part, term=term: part[term], logs) for term in (0, 1)]
+    return sum_terms([phases[0], -pairing.open_shell * phases[1]], terms, jnp.zeros(2))
 
 
 def sum_terms(phases: list[jax.Array], logs: list[Field], weights: jax.Array) -> tuple[jax.Array, Field]:
