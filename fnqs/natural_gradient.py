@@ -58,10 +58,10 @@ def spring(
     The transformation's `update` takes two more arguments: `jacobian`, centred and scaled derivatives of log psi by
     the parameters in the order of `ravel_pytree`, as an array (R, P) or a `Jacobian`, and `residual` (R,), the local
     energies likewise (`centre_per_configuration`); a complex psi gives real and imaginary parts as separate rows.
-    The incoming updates give the tree structure only. The Gram matrix is formed in the precision of the Jacobian
-    and factorised in float64; if that fails, again with FALLBACK_FACTOR times the damping and at least the
-    rounding error of the matrix, and with more until it succeeds. Non-finite input gives non-finite updates: the
-    caller decides whether to skip the step.
+    The incoming updates give the tree structure only. The Gram matrix is
+    formed in the precision of the Jacobian and factorised in float64; if that fails, again with FALLBACK_FACTOR times
+    the damping and at least the rounding error of the matrix, and with ten times more until it succeeds, ATTEMPTS
+    times in all. Non-finite input gives non-finite updates: the caller decides whether to skip the step.
 
     Args:
         learning_rate: eta, or a schedule of it by the number of steps taken.
@@ -132,7 +132,7 @@ def _solve_gram(gram: jax.Array, target: jax.Array, damping: float) -> tuple[jax
     factor = factorise(damping)
     fallback = failed(factor)
     larger = jnp.maximum(FALLBACK_FACTOR * damping, 4 * rounding * jnp.trace(gram))
-    # Nothing but the first line is computed where the first attempt succeeds.
+    # The loop is not entered where the first attempt succeeds.
     _, _, factor = jax.lax.while_loop(
         lambda state: failed(state[2]) & (state[0] < ATTEMPTS),
         lambda state: (state[0] + 1, NEXT_FACTOR * state[1], factorise(state[1])),

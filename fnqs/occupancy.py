@@ -101,7 +101,16 @@ def _of_shells(values: jax.Array, protons: int, members: jax.Array, kinds: int) 
 def _pairs_jet(
     left: ParticleJet, right: ParticleJet, mine: Jet, theirs: Jet, matrix: jax.Array, members: jax.Array
 ) -> Jet:
-    """Differentiate phi: left and right are the electrons of spin up and down, mine and theirs their factors."""
+    """Differentiate phi_ij (L, R), L = R = N/2, in all T coordinates.
+
+    Args:
+        left: (L, B) orbitals of the electrons of spin up, with their own Y coordinates.
+        right: (R, B) those of spin down.
+        mine: (M, S) factors of the protons for spin up.
+        theirs: (M, S) those for spin down.
+        matrix: (B, B) P.
+        members: (B/M,) shell of each orbital of a proton.
+    """
     protons, kinds = mine.shape
     u, v = left.value, right.value
     f, g = _of_orbitals(mine.value, members), _of_orbitals(theirs.value, members)

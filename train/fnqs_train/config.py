@@ -74,7 +74,8 @@ class OptimizerConfig:
         method: natural gradient with or without momentum, or a first-order method.
         learning_rate: step length at the start; it falls as 1 / (1 + step / decay_steps).
         decay_steps: steps after which the learning rate has halved.
-        cooldown_steps: last steps, in which it falls to zero besides, so that the noise of single steps averages out.
+        cooldown_steps: last steps, in which it falls to zero besides, so that the noise of single steps averages out;
+            a run that is resumed with more steps cools down later.
         damping: added to the diagonal of the sample-space Gram matrix (minsr, spring).
         momentum: fraction of the last step that spring keeps, 0 <= momentum < 1.
         max_norm: longest step of the parameters, times the learning rate.

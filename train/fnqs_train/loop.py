@@ -85,7 +85,8 @@ def train(
     mesh = make_mesh(sampling.walkers_per_configuration)
     first = jax.process_index() == 0
     wavefunction = WaveFunction(config.model)
-    optimizer = make_optimizer(config.optimizer, config.steps)
+    # Without a cool-down the number of steps changes nothing, and a longer run uses the same compiled program.
+    optimizer = make_optimizer(config.optimizer, config.steps if config.optimizer.cooldown_steps else 0)
     trained = Trained(config.optimizer.train, config.optimizer.rank)
     equilibrate = make_equilibration(wavefunction, sampling, mesh)
     refresh = make_equilibration(

@@ -81,9 +81,9 @@ class PreparedBatches:
             return make_system(jax.tree.map(lambda leaf: leaf[places[index]], batch.configurations), self._model)
 
         made = dict(zip(new, self._makers.map(make, new), strict=True))
-        systems = [made[index] if index in made else self._cache[index] for index in places]
-        self._remember(dict(zip(places, systems, strict=True)))
-        return batch, stack_systems(systems)
+        found = {index: made[index] if index in made else self._cache[index] for index in places}
+        self._remember(found)
+        return batch, stack_systems([found[int(index)] for index in batch.indices])
 
     def _remember(self, systems: dict[int, System]) -> None:
         """Keep these as the last to be forgotten; forget the oldest when there are too many."""
