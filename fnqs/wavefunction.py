@@ -51,6 +51,13 @@ from fnqs.system import System
 COLD = 1e4
 """Inverse temperature of a Slater determinant, in Fermi energies of free electrons: far below any gap it may meet."""
 
+START_SHARPNESS = 8.0
+"""Inverse temperature of the pairs that an untrained model starts with, in the same unit."""
+
+SHARPNESS_RANGE = 8.0
+"""Factor by which training may raise or lower it. Without a limit it grows until the occupations jump where levels
+cross, with derivatives by the levels' energies that end the optimisation; gaps below E_F / 64 are none."""
+
 START_VIRTUAL = 0.1
 """Amplitude of the pairs in empty levels that an untrained model starts with."""
 
@@ -203,8 +210,8 @@ class Encoder(nn.Module):
             virtual = jnp.zeros(terms)
             open_shell = jnp.zeros((terms, STATES)).at[:, 0].set(1)
         else:
-            sharpness = Linear(terms, name="sharpness_head", gain=0.1)(average)
-            inverse_temperature = 8 * jnp.exp(sharpness.astype(density.dtype)) / fermi_energy
+            sharpness = sharpness_of(Linear(terms, name="sharpness_head", gain=0.1)(average).astype(density.dtype))
+            inverse_temperature = sharpness / fermi_energy
             # Bounded by the weight of the closed shells, which must not be left for empty levels.
             virtual = Linear(terms, name="virtual_head", gain=0.1)(average)
             virtual = nn.sigmoid(virtual + math.log(START_VIRTUAL / (1 - START_VIRTUAL)))
@@ -218,6 +225,12 @@ class Encoder(nn.Module):
             open_shell.astype(density.dtype),
         )
         return amplitudes, filled(pairing) if config.antisymmetric == "slater" else pairing
+
+
+def sharpness_of(numbers: jax.Array) -> jax.Array:
+    """Inverse temperatures in Fermi energies, from what the network gives: START_SHARPNESS exp(x), bounded smoothly."""
+    bound = math.log(SHARPNESS_RANGE)
+    return START_SHARPNESS * jnp.exp(bound * jnp.tanh(numbers / bound))
 
 
 def last_pair(numbers: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ from fnqs.configuration import fold_twist, make_configuration
 from fnqs.orbital_basis import REDUNDANT_ENERGY, _grid_counts
 from fnqs.smooth_lattice import reduced_cell
 from fnqs.system import make_system, stack_systems
+from fnqs.wavefunction import SHARPNESS_RANGE, START_SHARPNESS, sharpness_of
 
 GAMMA = (0.0, 0.0, 0.0)
 GENERAL = (0.13, -0.21, 0.4)
@@ -386,3 +387,11 @@ def test_redundant_orbitals_are_left_empty(model):
     levels = np.linalg.eigvalsh(model.case(4, radius=1.0).system.basis.hamiltonian)
     assert levels[-1] > 0.5 * REDUNDANT_ENERGY
     assert levels[1] < 0.1 * REDUNDANT_ENERGY
+
+
+def test_sharpness_stays_in_its_range():
+    """Start at 8, slope as an exponential, never beyond a factor of 8 however far the network goes."""
+    assert float(sharpness_of(jnp.zeros(()))) == START_SHARPNESS
+    np.testing.assert_allclose(jax.grad(sharpness_of)(jnp.zeros(())), START_SHARPNESS)
+    ends = sharpness_of(jnp.asarray([-50.0, 50.0], jnp.float64))
+    np.testing.assert_allclose(ends, [START_SHARPNESS / SHARPNESS_RANGE, START_SHARPNESS * SHARPNESS_RANGE])

@@ -106,7 +106,7 @@ def test_numbers_of_one_configuration(tmp_path, config, dataset, monkeypatch, ca
 
 
 def test_a_solve_that_gives_nothing_finite(tmp_path, config, dataset, monkeypatch, capsys):
-    def broken_optimizer(settings):
+    def broken_optimizer(settings, steps):
         inner = spring(0.05)
 
         def update(updates, state, params=None, **extra):
