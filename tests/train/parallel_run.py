@@ -1,6 +1,10 @@
-"""One process of a small training in float64: FOLDER STEPS GROUPS new|resume PROCESS PROCESSES PORT."""
+"""One process of a small training in float64: FOLDER STEPS GROUPS new|resume PROCESS PROCESSES PORT.
+
+A file FOLDER/pause holds the step after which the run waits until that file is gone.
+"""
 
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -69,11 +73,15 @@ def main() -> int:
         lambda event, duration, **_: compilations.append(event) if "backend_compile" in event else None
     )
     counts: list[int] = []
+    pause = folder / "pause"
+    pause_after = int(pause.read_text()) if pause.exists() else None
     write = MetricsRecord.write
 
     def counting(self, step, values):
         counts.append(len(compilations))
         write(self, step, values)
+        while step == pause_after and pause.exists():
+            time.sleep(0.01)
 
     MetricsRecord.write = counting
     records = make_records()

@@ -26,8 +26,10 @@ INTERRUPTED = 130
 class Processes:
     """The processes of one run, each with its output in a file."""
 
-    def __init__(self, folder: Path, processes: int, devices: int, *, steps=STEPS, groups=1, resume=False):
+    def __init__(self, folder: Path, processes: int, devices: int, *, steps=STEPS, groups=1, resume=False, pause=None):
         folder.mkdir(parents=True, exist_ok=True)
+        if pause is not None:
+            (folder / "pause").write_text(str(pause))
         environment = os.environ | {
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "JAX_PLATFORMS": "cpu",
@@ -52,7 +54,7 @@ class Processes:
         return self.outputs[process].read_text()
 
     def wait_for_step(self, step: int) -> None:
-        """Return when the record has a step."""
+        """Return when the record has a step; let the run pause there, or it may be at its end by then."""
         end = time.monotonic() + 200
         while True:
             assert all(process.poll() is None for process in self.running), self.said()[-3000:]
@@ -61,6 +63,9 @@ class Processes:
             if record.exists() and any(row["step"] >= step for row in read_metrics(record)):
                 return
             time.sleep(0.05)
+
+    def go_on(self) -> None:
+        (self.folder / "pause").unlink()
 
 
 def run(folder: Path, processes: int, devices: int, **options) -> Path:
@@ -210,14 +215,16 @@ def test_the_survivor_of_a_collective_operation_ends(tmp_path, victim):
 def test_killed_stopped_and_finished_in_other_processes_the_numbers_stay_the_same(place, one_by_one):
     """Two processes, of which one is killed; two more, of which one gets a signal; one with two devices to the end."""
     folder = place / "lost"
-    both = Processes(folder, 2, 1)
+    both = Processes(folder, 2, 1, pause=22)
     both.wait_for_step(22)
     both.running[1].kill()
+    both.go_on()
     assert both.end() == [LOST, -signal.SIGKILL]
     assert "process 1 of 2 was lost" in both.said().strip().splitlines()[-1]
-    both = Processes(folder, 2, 1, resume=True)
+    both = Processes(folder, 2, 1, resume=True, pause=26)
     both.wait_for_step(26)
     both.running[1].send_signal(signal.SIGTERM)
+    both.go_on()
     assert both.end() == [INTERRUPTED] * 2
     (stopped,) = re.findall(r"stopped at step (\d+) as asked", both.said())
     assert max(row["step"] for row in read_metrics(folder / "run")) == int(stopped)
