@@ -41,7 +41,6 @@ def _fermi_matrix_jvp(primals, tangents):
 @jax.custom_jvp
 def paired_levels(
     inverse: jax.Array,
-    lower: jax.Array,
     hamiltonian: jax.Array,
     shell: jax.Array,
     onsite: jax.Array,
@@ -49,7 +48,7 @@ def paired_levels(
     fillings: jax.Array,
     weights: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """sum_m w_m inverse^T F_m(M) inverse and (F_1 - F_0)(M) shell, M = H + (X + X^T)/2, X = inverse diag(onsite) lower.
+    """sum_m w_m inverse^T F_m(M) inverse and (F_1 - F_0)(M) shell, M = H + diag(onsite).
 
     F_m is the Fermi function of filling m, H is real; a weight that is negative gives the levels between two fillings
     pairs of the other sign. The same as with `fermi_matrix`, but one diagonalisation serves all fillings and the
@@ -57,8 +56,7 @@ def paired_levels(
     costliest part of a parameter derivative.
 
     Args:
-        inverse: (B, B) of an `OrbitalBasis`, as the next two; derivatives in these four are not defined.
-        lower: (B, B).
+        inverse: (B, B) of an `OrbitalBasis`, as the next; derivatives in these three are not defined.
         hamiltonian: (B, B), Ha.
         shell: (B, G) any levels, in the basis of the Hamiltonian.
         onsite: (B,) Ha.
@@ -69,31 +67,29 @@ def paired_levels(
     Returns:
         (B, B) symmetric, and (B, G): what the shell has of the levels between the first two fillings.
     """
-    return _paired_levels(inverse, lower, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)[0]
+    return _paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)[0]
 
 
 @partial(paired_levels.defjvp, symbolic_zeros=True)
 def _paired_levels_jvp(primals, tangents):
-    inverse, lower, _, shell, onsite, beta, _, weights = primals
-    if not all(isinstance(tangent, SymbolicZero) for tangent in (*tangents[:4], tangents[6])):
+    inverse, _, shell, onsite, beta, _, weights = primals
+    if not all(isinstance(tangent, SymbolicZero) for tangent in (*tangents[:3], tangents[5])):
         raise NotImplementedError("the pairing is differentiated in its parameters only; use fermi_matrix")
     d_onsite, d_beta, d_weights = (
         jnp.zeros_like(value) if isinstance(tangent, SymbolicZero) else tangent
-        for value, tangent in zip((onsite, beta, weights), (*tangents[4:6], tangents[7]), strict=True)
+        for value, tangent in zip((onsite, beta, weights), (*tangents[3:5], tangents[6]), strict=True)
     )
     value, vectors, occupations, centred = _paired_levels(*primals)
-    levels, turned = vectors.T @ inverse, lower @ vectors
-    moved = (levels * d_onsite) @ turned
-    changes = jax.vmap(lambda f, x: _change(0.5 * (moved + moved.T), d_beta, f, x, beta))(occupations, centred)
+    levels, moved = vectors.T @ inverse, (vectors.T * d_onsite) @ vectors
+    changes = jax.vmap(lambda f, x: _change(moved, d_beta, f, x, beta))(occupations, centred)
     change = jnp.einsum("m,mab->ab", weights, changes) + jnp.diag(d_weights @ occupations)
     followed = vectors @ ((changes[1] - changes[0]) @ (vectors.T @ shell))
     return value, (levels.T @ change @ levels, followed)
 
 
-def _paired_levels(inverse, lower, hamiltonian, shell, onsite, beta, fillings, weights):
+def _paired_levels(inverse, hamiltonian, shell, onsite, beta, fillings, weights):
     """Compute `paired_levels` together with eigenvectors, occupations (M, B) and energies relative to mu (M, B)."""
-    moved = (inverse * onsite) @ lower
-    energies, vectors = jnp.linalg.eigh(hamiltonian + 0.5 * (moved + moved.T))
+    energies, vectors = jnp.linalg.eigh(hamiltonian + jnp.diag(onsite))
     occupations, centred = jax.vmap(lambda filling: _occupy(energies, beta, filling))(fillings)
     levels = vectors.T @ inverse
     followed = (vectors * (occupations[1] - occupations[0])) @ (vectors.T @ shell)

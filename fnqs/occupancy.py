@@ -22,6 +22,10 @@ from fnqs.model_config import ModelConfig
 from fnqs.neighbours import sum_of_each_spin
 from fnqs.orbital_basis import shells
 
+RANGE = 2.0
+"""Largest change of a factor from 1. Without a bound it grows where that helps a few walkers, and psi gets nodes that
+the electrons do not ask for; below zero it must go, or strongly correlated chains cannot change the sign of a pair."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class OccupancyNetwork(nn.Module):
         hidden = add(hidden, elementwise(nn.silu, update))
         kinds = int(shells(config)[-1]) + 1
         change = Linear(config.determinants * kinds, gain=0.01, name="factors")(hidden)
-        factors = shift(change, jnp.ones(change.shape, bias.dtype))
+        factors = elementwise(lambda x: 1 + RANGE * jnp.tanh(x / RANGE), change)
         return linear(lambda x: jnp.moveaxis(x.reshape(*x.shape[:2], config.determinants, kinds), 2, 0), factors)
 
 

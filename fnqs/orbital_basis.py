@@ -49,14 +49,16 @@ class OrbitalBasis:
     """Constants of one configuration in its orbital basis of B functions (any leading batch axes).
 
     Attributes:
-        lower: (B, B) Cholesky factor L of the regularised overlap matrix.
-        inverse: (B, B) inverse of L.
-        hamiltonian: (B, B) L^-1 H L^-T in Ha; complex at a general twist.
+        root: (B, B) R = n^-1 S^(1/2), of the regularised overlap matrix S of orbitals normalised by n: R R^T is that
+            of the orbitals as they are.
+        inverse: (B, B) inverse of R.
+        hamiltonian: (B, B) R^-1 H R^-T in Ha, between orbitals made orthogonal symmetrically (Loewdin), each of which
+            keeps its proton and its shell; complex at a general twist.
         shell: how its levels are filled; not used at a general twist.
         wave_vector: (3,) the twist as the shortest wave vector, 1/bohr.
     """
 
-    lower: np.ndarray
+    root: np.ndarray
     inverse: np.ndarray
     hamiltonian: np.ndarray
     shell: OpenShell
@@ -90,9 +92,9 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     kinetic = _kinetic_energy(cell, lattice, counts, protons, wave_vector, config)
     hamiltonian = kinetic - weighted.T @ weighted
     floor = OVERLAP_FLOOR * np.eye(len(overlap))
-    lower = np.linalg.cholesky(scaled * overlap + floor)
-    inverse = np.linalg.inv(lower)
-    projected = inverse @ (scaled * hamiltonian + REDUNDANT_ENERGY * floor) @ inverse.T
+    sizes, directions = np.linalg.eigh(scaled * overlap + floor)
+    root, inverse = ((directions * sizes**power) @ directions.T for power in (0.5, -0.5))
+    projected = inverse @ (scaled * hamiltonian + REDUNDANT_ENERGY * floor) @ inverse
     projected = 0.5 * (projected + projected.conj().T)
     # Fold the normalisation into the factors: the wave function uses unnormalised orbitals.
     inverse = inverse * norm[None]
@@ -105,7 +107,7 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
         slater = config.antisymmetric == "slater"
         shell = (fill_lowest(*levels) if slater else find_open_shell(*levels, counts)) or shell
     return OrbitalBasis(
-        lower=lower / norm[:, None],
+        root=root / norm[:, None],
         inverse=inverse,
         hamiltonian=projected,
         shell=shell,

@@ -64,7 +64,7 @@ def last_pairs(shell):
 def test_last_pair_stays_out_of_the_closed_shells():
     """With H_0 alone the last pair's levels are orthogonal to the closed ones, in the metric of the overlaps."""
     basis = make_orbital_basis(make_configuration(RING, SITES), CONFIG)
-    overlap = basis.lower @ basis.lower.T
+    overlap = basis.root @ basis.root.T
     none = jnp.zeros(4)
     cold = jnp.asarray(1e3)
     closed = pairing_matrix(basis, jnp.zeros(len(overlap)), cold, jnp.zeros(()), none, 2).closed
@@ -83,9 +83,8 @@ def pairs_among_levels(onsite, size):
         basis, onsite, jnp.asarray(1e3), jnp.zeros(()), jnp.asarray([size, 0.0, 0.0, 0.0]), pairs=2
     )
     found = filled(pairing).closed
-    moved = (basis.inverse * np.asarray(onsite)) @ basis.lower
-    _, vectors = np.linalg.eigh(basis.hamiltonian + 0.5 * (moved + moved.T))
-    turned = basis.lower @ vectors
+    _, vectors = np.linalg.eigh(basis.hamiltonian + np.diag(onsite))
+    turned = basis.root @ vectors
     return turned.T @ np.asarray(found) @ turned
 
 

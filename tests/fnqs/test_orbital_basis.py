@@ -29,8 +29,8 @@ def configuration(twist=(0.0, 0.0, 0.0)) -> Configuration:
 
 def unfold(basis: OrbitalBasis) -> tuple[np.ndarray, np.ndarray]:
     """Overlap and Hamiltonian of normalised orbitals; exact where there is no floor under the overlap."""
-    overlap = basis.lower @ basis.lower.T
-    hamiltonian = basis.lower @ basis.hamiltonian @ basis.lower.T
+    overlap = basis.root @ basis.root.T
+    hamiltonian = basis.root @ basis.hamiltonian @ basis.root.T
     norm = 1 / np.sqrt(np.diag(overlap))
     return norm[:, None] * overlap * norm, norm[:, None] * hamiltonian * norm
 
@@ -68,7 +68,7 @@ def test_is_hermitian_and_consistent(twist):
     assert basis.hamiltonian.shape == (number, number)
     assert np.iscomplexobj(basis.hamiltonian) == bool(twist.any())
     np.testing.assert_array_equal(basis.hamiltonian, basis.hamiltonian.conj().T)
-    np.testing.assert_allclose(basis.inverse @ basis.lower, np.eye(number), atol=ROUNDING)
+    np.testing.assert_allclose(basis.inverse @ basis.root, np.eye(number), atol=ROUNDING)
     levels = np.linalg.eigvalsh(unfold(basis)[0])
     assert levels.min() > 0.5 * OVERLAP_FLOOR
 
