@@ -15,6 +15,7 @@ from fnqs_train.config import SamplingConfig
 configure()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "allow")
+jax.devices()  # one processor device for all tests, also after one that would take every core
 # Tests compile far longer than they compute; without most of XLA's passes they compile twice as fast.
 jax.config.update("jax_disable_most_optimizations", True)
 

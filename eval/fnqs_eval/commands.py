@@ -15,6 +15,7 @@ from fnqs.command_line import CommandParser, nonnegative_int, positive_float, po
 from fnqs.errors import InputError
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
+from fnqs_eval.devices import use_every_core
 from fnqs_eval.energy import EvaluationSettings, evaluate_records
 from fnqs_eval.journal import SUFFIX, Journal, fingerprint
 from fnqs_eval.outputs import write_csv, write_extxyz
@@ -72,7 +73,8 @@ def _add_energies(commands) -> None:
         description="Sample every configuration with the parameters as they are (zero-shot for one that was\n"
         "not trained on) and print configuration, N, r_s, phase, twist, E/N, error bar, variance/N,\n"
         "acceptance, the difference to the first configuration and how far the number can be trusted. Each is\n"
-        "sampled until its error bar is as short as --error. A run that was killed goes on with the same command.\n\n"
+        "sampled until its error bar is as short as --error. A run that was killed goes on with the same command.\n"
+        "All accelerators of the machine are used, or else all processor cores that the process may use.\n\n"
         "  fnqs-evaluate energies runs/quickstart --configurations my.extxyz --frames 0:5\n"
         "  fnqs-evaluate energies runs/quickstart --configurations my.extxyz --twists 2x2x2",
     )
@@ -139,6 +141,7 @@ def _add_energies(commands) -> None:
 
 
 def _energies(options: argparse.Namespace) -> int:
+    use_every_core()
     checkpoint = resolve_checkpoint(options.checkpoint)
     config = load_config(checkpoint.run_folder)
     twists = parse_twists(options.twists, options.seed) if options.twists is not None else None

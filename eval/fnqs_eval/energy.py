@@ -15,13 +15,13 @@ import numpy as np
 from fnqs.system import System, make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.record import Record
-from fnqs_eval.slots import MEASUREMENTS, group_size, make_equilibration, make_measure
+from fnqs_eval.slots import MEASUREMENTS, group_size, make_equilibration, make_measure, make_slot_mesh
 from fnqs_eval.statistics import Estimate, reblocked_error, v_score
 from fnqs_eval.table import EnergyResult
 from fnqs_train.chunks import choose_chunks
 
 TOGETHER, TOGETHER_ACCELERATED = 2**12, 2**18
-"""Electrons (walkers times N) in the slots at once, on a processor and on an accelerator; the rest wait for a slot."""
+"""Electrons (walkers times N) in the slots of a device, a processor's and an accelerator's; the rest wait for a slot."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,11 @@ class _Active:
 
 
 class _Sampler:
-    """Slots for the configurations of one N and one kind of twist."""
+    """Slots for the configurations of one N and one kind of twist, the same number on every device.
+
+    Active configurations are counted from 0; the groups of slots that they fill go to the devices in turns, so that all
+    have the same to do. `slot_of` says which slot a count means.
+    """
 
     def __init__(
         self,
@@ -176,18 +180,24 @@ class _Sampler:
         self.params, self.settings, self.twisted = params, settings, twisted
         self.model = wavefunction.config
         together = TOGETHER if jax.default_backend() == "cpu" else TOGETHER_ACCELERATED
-        slots = max(1, min(waiting, together // (settings.walkers * number)))
+        mesh = make_slot_mesh()
+        self.devices = mesh.size
+        slots = max(1, min(-(-waiting // self.devices), together // (settings.walkers * number)))
         self.group = group_size(slots, settings.walkers, number)
-        self.slots = -(-slots // self.group) * self.group
+        groups = -(-slots // self.group)
+        self.slots = self.devices * groups * self.group
+        by_device = np.arange(self.slots).reshape(self.devices, groups, self.group)
+        self.slot_of = by_device.swapaxes(0, 1).ravel()
         self.equilibrate = make_equilibration(
             wavefunction,
             settings.walkers,
             settings.equilibration_sweeps,
             settings.target_acceptance,
             self.group,
+            mesh,
         )
         chunk = choose_chunks(number, wavefunction.config).energy
-        self.measure = make_measure(wavefunction, settings.sweeps_between, chunk, self.group)
+        self.measure = make_measure(wavefunction, settings.sweeps_between, chunk, self.group, mesh)
 
     def run(self, tasks: Sequence[tuple[int, Record]]) -> Iterator[list[tuple[int, _Active]]]:
         """Yield the finished ones after every part in which there were some."""
@@ -210,29 +220,29 @@ class _Sampler:
                     place, record, own = ready.popleft()
                     if state is None:
                         state = _empty(own, self.slots)
-                    _put(state, len(active), own)
+                    _put(state, self.slot_of[len(active)], own)
                     active.append((place, _Active(record)))
                 assert state is not None
                 finished = self._part(state, [item for _, item in active])
                 if any(finished):
                     yield [item for item, done in zip(active, finished, strict=True) if done]
-                    kept = [slot for slot, done in enumerate(finished) if not done]
-                    for slot, old in enumerate(kept):
-                        _put(state, slot, jax.tree.map(lambda leaf, old=old: leaf[old], state))
-                    active = [active[slot] for slot in kept]
+                    kept = [count for count, done in enumerate(finished) if not done]
+                    for new, old in zip(self.slot_of, self.slot_of[kept], strict=False):
+                        _put(state, new, jax.tree.map(lambda leaf, old=old: leaf[old], state))
+                    active = [active[count] for count in kept]
 
     def _prepare(self, turn: Sequence[tuple[int, Record]]) -> System:
         systems = [make_system(record.configuration, self.model, force_complex=self.twisted) for _, record in turn]
-        return stack_systems(systems + [systems[-1]] * (self.slots - len(turn)))
+        return stack_systems([systems[min(count, len(turn) - 1)] for count in np.argsort(self.slot_of)])
 
     def _equilibrated(self, turn, systems: System) -> Iterator[tuple[int, Record, tuple]]:
         """Walkers and all else that a slot holds, for every configuration of a turn."""
-        seeds = [configuration_seed(record, self.settings.seed) for _, record in turn]
-        seeds = np.array(seeds + [0] * (self.slots - len(turn)), np.uint32)
+        seeds = np.zeros(self.slots, np.uint32)
+        seeds[self.slot_of[: len(turn)]] = [configuration_seed(record, self.settings.seed) for _, record in turn]
         found = self.equilibrate(self.params, systems, seeds, self._groups(len(turn)))
         contexts, walkers, widths = jax.tree.map(np.asarray, found)
         state = (contexts, systems, walkers, widths, seeds, np.ones(self.slots, np.uint32))
-        for slot, (place, record) in enumerate(turn):
+        for slot, (place, record) in zip(self.slot_of, turn, strict=False):
             yield place, record, jax.tree.map(lambda leaf, slot=slot: leaf[slot], state)
 
     def _part(self, state: tuple, active: Sequence[_Active]) -> list[bool]:
@@ -241,10 +251,14 @@ class _Sampler:
         moved, energies, acceptance = self.measure(self.params, *state, self._groups(len(active)))
         walkers[...], energies, acceptance = np.asarray(moved), np.asarray(energies), np.asarray(acceptance)
         parts += np.uint32(1)
-        return [item.add(energies[:, k], float(acceptance[k]), self.settings) for k, item in enumerate(active)]
+        return [
+            item.add(energies[:, slot], float(acceptance[slot]), self.settings)
+            for slot, item in zip(self.slot_of, active, strict=False)
+        ]
 
-    def _groups(self, count: int) -> np.int32:
-        return np.int32(-(-count // self.group))
+    def _groups(self, count: int) -> np.ndarray:
+        """How many groups each device (D,) has to go through for so many active configurations."""
+        return -(-(-(-count // self.group) - np.arange(self.devices)) // self.devices).astype(np.int32)
 
 
 def _empty(own: tuple, slots: int) -> tuple:

@@ -1,8 +1,9 @@
 """Compiled sampling of many configurations at once, each with random numbers of its own.
 
 A batch has a fixed number of slots, taken in groups by a loop whose length is an argument: one compiled program
-serves a full batch and a nearly empty one, and empty groups cost nothing. The random numbers of a configuration
-depend on its own seed and on how far it has come, not on its slot or on its neighbours.
+serves a full batch and a nearly empty one, and empty groups cost nothing. The slots are shared out among the devices
+of a mesh, which have nothing to tell each other. The random numbers of a configuration depend on its own seed and on
+how far it has come, not on its slot, its device or its neighbours.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from fnqs.local_energy import local_energies
 from fnqs.sampling import adapt_widths, initial_walkers, metropolis
@@ -27,8 +30,16 @@ GROUPED = 2**13
 """Pairs of electrons, N^2 a walker, of the configurations that a processor samples side by side."""
 
 
+OVER_DEVICES, SAME = PartitionSpec("slots"), PartitionSpec()
+
+
+def make_slot_mesh() -> Mesh:
+    """All devices of this process."""
+    return Mesh(np.array(jax.local_devices()), ("slots",))
+
+
 def group_size(slots: int, walkers: int, number: int) -> int:
-    """Slots in a group: few on a processor, all of them on an accelerator."""
+    """Slots in a group: few on a processor, all those of a device on an accelerator."""
     if jax.default_backend() != "cpu":
         return slots
     return max(1, min(slots, GROUPED // (walkers * number**2)))
@@ -36,11 +47,12 @@ def group_size(slots: int, walkers: int, number: int) -> int:
 
 @cache
 def make_equilibration(
-    wavefunction: WaveFunction, walkers: int, sweeps: int, target_acceptance: float, group: int
+    wavefunction: WaveFunction, walkers: int, sweeps: int, target_acceptance: float, group: int, mesh: Mesh
 ) -> Callable:
     """Compile equilibrate(params, systems, seeds, groups) -> contexts, walkers (S, n, N, 3), widths (S,).
 
-    Systems are stacked over S slots, seeds are (S,) uint32; slots beyond the first `groups` groups stay zero.
+    Systems are stacked over S slots, an equal part of them for each of D devices, seeds are (S,) uint32, groups (D,) int32;
+    on every device slots beyond its first `groups` groups stay zero.
     """
 
     def one_group(params, systems, seeds):
@@ -63,17 +75,17 @@ def make_equilibration(
 
     @jax.jit
     def equilibrate(params, systems, seeds, groups):
-        return _over_groups(partial(one_group, params), (systems, seeds), group, groups)
+        return _over_groups(one_group, params, (systems, seeds), group, groups, mesh)
 
     return equilibrate
 
 
 @cache
-def make_measure(wavefunction: WaveFunction, sweeps: int, chunk: int, group: int) -> Callable:
+def make_measure(wavefunction: WaveFunction, sweeps: int, chunk: int, group: int, mesh: Mesh) -> Callable:
     """Compile measure(params, contexts, systems, walkers, widths, seeds, parts, groups).
 
     It takes MEASUREMENTS local energies of every walker, `sweeps` all-electron moves apart. All but params and groups
-    are stacked over S slots; parts (S,) counts the calls for each configuration, from 1.
+    (as in `make_equilibration`) are stacked over S slots; parts (S,) counts the calls for each configuration, from 1.
 
     Returns:
         walkers (S, n, N, 3) in bohr, energies (MEASUREMENTS, S, n) in Ha, acceptance (S,).
@@ -95,7 +107,7 @@ def make_measure(wavefunction: WaveFunction, sweeps: int, chunk: int, group: int
     @jax.jit
     def measure(params, contexts, systems, walkers, widths, seeds, parts, groups):
         stacked = (contexts, systems, walkers, widths, seeds, parts)
-        walkers, energies, acceptance = _over_groups(partial(one_group, params), stacked, group, groups)
+        walkers, energies, acceptance = _over_groups(one_group, params, stacked, group, groups, mesh)
         return walkers, jnp.moveaxis(energies, 1, 0), acceptance
 
     return measure
@@ -112,19 +124,25 @@ def _move(wavefunction, params, contexts, walkers, widths, keys, sweeps):
     return jax.vmap(one)(contexts, walkers, widths, keys)
 
 
-def _over_groups(function: Callable, stacked, group: int, groups):
-    """Apply a function to the first `groups` groups of slots; what it gives for the others is zero."""
+def _over_groups(function: Callable, params, stacked, group: int, groups, mesh: Mesh):
+    """Apply function(params, *slots) to the first groups of slots of every device; what it gives for others is zero."""
 
-    def slots(start):
-        return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, group), stacked)
+    def on_a_device(params, stacked, groups):
+        def slots(start):
+            return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, group), stacked)
 
-    def body(index, results):
-        found = function(*slots(index * group))
-        return jax.tree.map(
-            lambda all_, part: jax.lax.dynamic_update_slice_in_dim(all_, part, index * group, 0), results, found
-        )
+        def body(index, results):
+            found = function(params, *slots(index * group))
+            return jax.tree.map(
+                lambda all_, part: jax.lax.dynamic_update_slice_in_dim(all_, part, index * group, 0), results, found
+            )
 
-    shapes = jax.eval_shape(function, *jax.eval_shape(lambda: slots(0)))
-    count = jax.tree.leaves(stacked)[0].shape[0]
-    empty = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape[1:]), leaf.dtype), shapes)
-    return jax.lax.fori_loop(0, groups, body, empty)
+        shapes = jax.eval_shape(function, params, *jax.eval_shape(lambda: slots(0)))
+        count = jax.tree.leaves(stacked)[0].shape[0]
+        empty = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape[1:]), leaf.dtype), shapes)
+        return jax.lax.fori_loop(0, groups[0], body, empty)
+
+    shared = jax.shard_map(
+        on_a_device, mesh=mesh, in_specs=(SAME, OVER_DEVICES, OVER_DEVICES), out_specs=OVER_DEVICES, check_vma=False
+    )
+    return shared(params, stacked, groups)

@@ -15,7 +15,8 @@ import numpy as np
 from fnqs.precision import configure
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
-from fnqs_eval.energy import EvaluationSettings, _Active, _Sampler, evaluate_in_turns
+from fnqs_eval.devices import use_every_core
+from fnqs_eval.energy import EvaluationSettings, _Active, _empty, _put, _Sampler, evaluate_in_turns
 from fnqs_eval.slots import MEASUREMENTS
 from fnqs_train.checkpoint import resolve_checkpoint
 from fnqs_train.commands import load_params, read_selected
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--parts-only", action="store_true", help="the parts of the cost, without the whole")
     options = parser.parse_args()
     configure()
+    use_every_core()
     checkpoint = resolve_checkpoint(options.checkpoint)
     config = load_config(checkpoint.run_folder)
     params, wavefunction = load_params(checkpoint, config), WaveFunction(config.model)
@@ -65,11 +67,15 @@ def main() -> None:
     one, _ = seconds(lambda: [make_system(record.configuration, config.model) for _, record in turn])
     systems = sampler._prepare(turn)
     ready, compile_ready = seconds(lambda: list(sampler._equilibrated(turn, systems)))
-    states = [own for _, _, own in sampler._equilibrated(turn, systems)]
-    state = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+    ready_ones = [own for _, _, own in sampler._equilibrated(turn, systems)]
+    state = _empty(ready_ones[0], sampler.slots)
+    for slot, own in zip(sampler.slot_of, ready_ones, strict=False):
+        _put(state, slot, own)
     parts, compile_parts = seconds(lambda: sampler._part(state, [_Active(record) for _, record in turn]))
     each = len(turn)
-    print(f"N = {number}, {options.walkers} walkers, {sampler.slots} slots in groups of {sampler.group}")
+    print(
+        f"N = {number}, {options.walkers} walkers, {sampler.slots} slots in groups of {sampler.group} on {sampler.devices} devices"
+    )
     print(f"first calls, compilation included: {compile_ready:.1f} and {compile_parts:.1f} s")
     print(f"integrals of a configuration        {1e3 * one / each:8.1f} ms (while others are sampled)")
     print(f"{options.equilibration} sweeps of equilibration        {1e3 * ready / each:8.1f} ms")

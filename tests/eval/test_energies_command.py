@@ -72,34 +72,43 @@ def test_a_grid_of_twists_and_its_average(place, capsys):
 
 
 def test_killed_and_resumed_no_configuration_is_lost_or_repeated(place, capsys):
+    """Killed where two devices had sampled one configuration each, resumed and repeated on one."""
     script = (
-        "import sys, time, fnqs_eval.journal as j; from fnqs_eval import energy; energy.TOGETHER = 128\n"
+        "import sys, time, jax, fnqs_eval.journal as j; from fnqs_eval import commands, energy; energy.TOGETHER = 128\n"
+        "commands.use_every_core = lambda: jax.config.update('jax_num_cpu_devices', 2)\n"
         "append = j.Journal.append\n"
         "def slow(self, results): append(self, results); time.sleep(60)\n"
         "j.Journal.append = slow\n"
-        "from fnqs_eval.commands import main; main(sys.argv[1:])"
+        "commands.main(sys.argv[1:])"
     )
     command = ["energies", "run", "--configurations", "mine.extxyz", *QUICK]
     process = subprocess.Popen([sys.executable, "-c", script, *command], stderr=subprocess.DEVNULL)
     journal = place / "run" / "energies-mine.json.journal.jsonl"
     for _ in range(6000):  # ends as soon as there is a result; a busy machine compiles for minutes
-        if journal.exists() and journal.read_bytes().count(b"\n") == 2:
+        if journal.exists() and journal.read_bytes().count(b"\n") == 3:
             break
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     kept = journal.read_bytes()
-    assert kept.count(b"\n") == 2  # the fingerprint and one result
+    assert kept.count(b"\n") == 3  # the fingerprint and two results
     with open(journal, "ab") as file:
-        file.write(b'{"place": 1, "resu')  # as a kill within the write would leave it
+        file.write(b'{"place": 2, "resu')  # as a kill within the write would leave it
     assert energies("--seed", "1") == 2
     assert "other settings" in capsys.readouterr().err
     assert energies() == 0
-    assert "1 of 3 energies are in" in capsys.readouterr().err
+    assert "2 of 3 energies are in" in capsys.readouterr().err
     assert not journal.exists()
     rows = json.loads((place / "run" / "energies-mine.json").read_text())["results"]
     assert [row["identifier"] for row in rows] == [f"mine.extxyz#{i}" for i in range(3)]
-    assert rows[0]["energy_per_atom"] == json.loads(kept.split(b"\n")[1])["result"]["energy_per_atom"]
+    found = [json.loads(line)["result"]["energy_per_atom"] for line in kept.split(b"\n")[1:3]]
+    assert [row["energy_per_atom"] for row in rows[:2]] == found
+    assert energies() == 0
+    again = json.loads((place / "run" / "energies-mine.json").read_text())["results"]
+    energy, error = (np.array([row[key] for row in again]) for key in ("energy_per_atom", "error_per_atom"))
+    assert error.min() > 1e-3
+    # The same walkers, moves and energies on any number of devices, rounded otherwise.
+    np.testing.assert_allclose([row["energy_per_atom"] for row in rows], energy, atol=1e-5)
     journal.write_bytes(kept)
     assert energies("--seed", "1", "--restart") == 0
 
