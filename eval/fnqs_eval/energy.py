@@ -21,7 +21,7 @@ from fnqs_eval.table import EnergyResult
 from fnqs_train.chunks import choose_chunks
 
 TOGETHER, TOGETHER_ACCELERATED = 2**12, 2**18
-"""Electrons (walkers times N) in the slots of a device, a processor's and an accelerator's; the rest wait for a slot."""
+"""Electrons (walkers times N) in the slots of a processor and of an accelerator; the rest wait for a slot."""
 
 
 @dataclass(frozen=True)
@@ -220,14 +220,14 @@ class _Sampler:
                     place, record, own = ready.popleft()
                     if state is None:
                         state = _empty(own, self.slots)
-                    _put(state, self.slot_of[len(active)], own)
+                    _put(state, int(self.slot_of[len(active)]), own)
                     active.append((place, _Active(record)))
                 assert state is not None
                 finished = self._part(state, [item for _, item in active])
                 if any(finished):
                     yield [item for item, done in zip(active, finished, strict=True) if done]
                     kept = [count for count, done in enumerate(finished) if not done]
-                    for new, old in zip(self.slot_of, self.slot_of[kept], strict=False):
+                    for new, old in zip(self.slot_of.tolist(), self.slot_of[kept], strict=False):
                         _put(state, new, jax.tree.map(lambda leaf, old=old: leaf[old], state))
                     active = [active[count] for count in kept]
 

@@ -51,8 +51,8 @@ def make_equilibration(
 ) -> Callable:
     """Compile equilibrate(params, systems, seeds, groups) -> contexts, walkers (S, n, N, 3), widths (S,).
 
-    Systems are stacked over S slots, an equal part of them for each of D devices, seeds are (S,) uint32, groups (D,) int32;
-    on every device slots beyond its first `groups` groups stay zero.
+    Systems are stacked over S slots, an equal part of them for each of D devices, seeds are (S,) uint32, groups (D,)
+    int32; on every device slots beyond its first `groups` groups stay zero.
     """
 
     def one_group(params, systems, seeds):

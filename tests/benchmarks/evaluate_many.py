@@ -9,7 +9,6 @@ import argparse
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from fnqs.precision import configure
