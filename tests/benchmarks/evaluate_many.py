@@ -72,9 +72,8 @@ def main() -> None:
         _put(state, slot, own)
     parts, compile_parts = seconds(lambda: sampler._part(state, [_Active(record) for _, record in turn]))
     each = len(turn)
-    print(
-        f"N = {number}, {options.walkers} walkers, {sampler.slots} slots in groups of {sampler.group} on {sampler.devices} devices"
-    )
+    place = f"{sampler.slots} slots in groups of {sampler.group} on {sampler.devices} devices"
+    print(f"N = {number}, {options.walkers} walkers, {place}")
     print(f"first calls, compilation included: {compile_ready:.1f} and {compile_parts:.1f} s")
     print(f"integrals of a configuration        {1e3 * one / each:8.1f} ms (while others are sampled)")
     print(f"{options.equilibration} sweeps of equilibration        {1e3 * ready / each:8.1f} ms")
