@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from fnqs.errors import InputError
 from fnqs.settings import attribute_meanings, to_toml
+from fnqs_train.commands import finetune_config
 from fnqs_train.config import RunConfig, changed_keys, describe_config, load_config, recipe_path, save_config
 
 MINIMAL = 'name = "try"\nsteps = 5\n\n[data]\nrecipe = "set.toml"\n'
@@ -147,3 +148,10 @@ def test_every_key_is_explained():
         for name in plain:
             assert meanings.get(name), f"{kind.__name__}.{name} has no meaning in its docstring"
             assert meanings[name] in text
+
+
+@pytest.mark.parametrize(("steps", "cooldown"), [(0, 0), (11, 5), (100_000, 600)])
+def test_a_cooldown_leaves_half_of_a_fine_tuning_at_its_full_rate(config_file, steps, cooldown):
+    parent = load_config(config_file, ["optimizer.cooldown_steps=600"])
+    short = finetune_config(parent, name="short", recipe="set.toml", steps=steps, walkers=32, together=1)
+    assert (short.steps, short.optimizer.cooldown_steps) == (steps, cooldown)

@@ -239,12 +239,16 @@ def finetune_config(
 ) -> RunConfig:
     """Set up a short training with the model of `parent`; what is None is as there.
 
+    A cool-down as long as the parent's would leave no step of a short training at its full rate: it gets half the
+    steps at most.
+
     Raises:
         InputError: the part goes not with the parent's optimiser.
     """
     optimizer = dataclasses.replace(
         parent.optimizer,
         learning_rate=learning_rate or parent.optimizer.learning_rate,
+        cooldown_steps=min(parent.optimizer.cooldown_steps, steps // 2),
         train=part,
         rank=rank or parent.optimizer.rank,
     )
