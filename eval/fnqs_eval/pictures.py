@@ -22,7 +22,7 @@ Curve = tuple[Sequence[float], Sequence[float], Sequence[float] | None]
 
 
 def plot_training(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *, title: str = "") -> None:
-    """Draw energy with a running mean, variance, acceptance and time per step of one run.
+    """Draw energy, variance, acceptance and time per step of one run, each with a running mean or median.
 
     Args:
         rows: lines of metrics.jsonl with step and any of energy_per_atom (Ha), variance_per_atom (Ha^2),
@@ -45,8 +45,9 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *,
     for axis, key, label, logarithmic in panels:
         values = _column(rows, key)
         axis.plot(steps, values, ".", markersize=3, color="0.72", label="step")
-        smooth, width = running_mean(values)
-        axis.plot(steps, smooth, color=COLOURS[0], linewidth=1.6, label=f"mean of {width} lines")
+        smooth, width = running_median(values) if logarithmic else running_mean(values)
+        name = "median" if logarithmic else "mean"
+        axis.plot(steps, smooth, color=COLOURS[0], linewidth=1.6, label=f"{name} of {width} lines")
         if logarithmic and np.any(values > 0):
             axis.set_yscale("log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -123,13 +124,26 @@ def plot_transfer(
 
 def running_mean(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Centred mean over about a twentieth of the points, gaps left out, and the number of points averaged."""
-    width = max(1, len(values) // 20) | 1
-    padded = np.pad(values, width // 2, constant_values=np.nan)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, width) if len(values) else np.empty((0, width))
+    windows, width = _windows(values)
     present = np.isfinite(windows)
     total = np.where(present, windows, 0.0).sum(axis=1)
     count = present.sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan), width
+
+
+def running_median(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Compute the same for the median, which one walker near a node does not move: for variances."""
+    windows, width = _windows(values)
+    empty = ~np.isfinite(windows).any(axis=1)
+    medians = np.nanmedian(np.where(empty[:, None], 0.0, windows), axis=1)
+    return np.where(empty, np.nan, medians), width
+
+
+def _windows(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """The points (T, width) around every point, NaN where there is none, and their number, a twentieth and odd."""
+    width = max(1, len(values) // 20) | 1
+    padded = np.pad(values, width // 2, constant_values=np.nan)
+    return np.lib.stride_tricks.sliding_window_view(padded, width) if len(values) else np.empty((0, width)), width
 
 
 def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:

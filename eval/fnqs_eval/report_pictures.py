@@ -22,7 +22,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from fnqs.notation import with_error
 from fnqs_eval.item_result import RESULTS_NAME, ItemResult
-from fnqs_eval.pictures import COLOURS, running_mean, save_figure
+from fnqs_eval.pictures import COLOURS, running_mean, running_median, save_figure
 from fnqs_eval.protocol_picture import draw_item
 from fnqs_eval.report_data import RunReport
 from fnqs_eval.table import EnergyResult
@@ -59,7 +59,8 @@ def pictures_of(reports: Sequence[RunReport]) -> list[Picture]:
     trained = [report for report in reports if report.metrics]
     if trained:
         caption = (
-            "Energy and variance of each recorded step (dots) and running mean (lines); the configurations change "
+            "Energy and variance of each recorded step (dots), running mean of the energy and median of the variance "
+            "(lines); the configurations change "
         )
         caption += f"from step to step. From metrics.jsonl of {_names(trained)}."
         pictures.append(Picture("training", "Training", caption, lambda figure: _training(figure, trained)))
@@ -136,15 +137,18 @@ def _training(figure: Figure, reports: Sequence[RunReport]) -> list[Tip]:
     tips: list[Tip] = []
     for colour, report in zip(_colours(len(reports)), reports, strict=True):
         steps = np.array([row["step"] for row in report.metrics], np.float64)
-        for axis, key in ((upper, "energy_per_atom"), (lower, "variance_per_atom")):
+        panels = (
+            (upper, "energy_per_atom", running_mean, "Ha (mean)"),
+            (lower, "variance_per_atom", running_median, "Ha² (median)"),
+        )
+        for axis, key, smoothed, unit in panels:
             values = np.array([np.nan if row.get(key) is None else row[key] for row in report.metrics], np.float64)
             axis.plot(steps, values, ".", color=colour, alpha=0.35, markersize=4)
-            smooth = running_mean(values)[0]
+            smooth = smoothed(values)[0]
             axis.plot(steps, smooth, color=colour, linewidth=1.8, label=report.folder.name)
             chosen = np.unique(np.linspace(0, len(steps) - 1, min(60, len(steps))).round().astype(int))
-            unit = "Ha" if axis is upper else "Ha²"
             tips += [
-                (axis, float(steps[i]), float(smooth[i]), f"step {steps[i]:.0f}: {smooth[i]:.4f} {unit} (mean)")
+                (axis, float(steps[i]), float(smooth[i]), f"step {steps[i]:.0f}: {smooth[i]:.4f} {unit}")
                 for i in chosen
             ]
     upper.set_ylabel("E/N (Ha)")

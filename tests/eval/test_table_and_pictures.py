@@ -5,7 +5,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from fnqs_eval.pictures import plot_training, plot_transfer, running_mean
+from fnqs_eval.pictures import plot_training, plot_transfer, running_mean, running_median
 from fnqs_eval.table import EnergyResult, print_table, write_json
 
 RESULT = EnergyResult(
@@ -85,6 +85,17 @@ def test_running_mean_leaves_gaps_out():
     np.testing.assert_allclose(smooth[2:48], values[2:48], rtol=1e-13)  # sums of five float64
     assert smooth[50] == 50
     assert smooth[0] == 1
+
+
+def test_running_median_leaves_gaps_and_outliers_out():
+    values = np.arange(100.0)
+    values[50], values[20], values[90:98] = np.nan, 1e6, np.nan
+    smooth, width = running_median(values)
+    assert width == 5
+    np.testing.assert_array_equal(smooth[23:48], values[23:48])
+    assert smooth[20] == 21  # of 18, 19, 1e6, 21, 22
+    assert smooth[50] == 50
+    assert np.isnan(smooth[92:96]).all()
 
 
 def drawn(path):
