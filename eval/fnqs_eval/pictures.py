@@ -134,13 +134,13 @@ def running_mean(values: np.ndarray) -> tuple[np.ndarray, int]:
 def running_median(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Compute the same for the median, which one walker near a node does not move: for variances."""
     windows, width = _windows(values)
-    empty = ~np.isfinite(windows).any(axis=1)
-    medians = np.nanmedian(np.where(empty[:, None], 0.0, windows), axis=1)
-    return np.where(empty, np.nan, medians), width
+    empty = np.all(np.isnan(windows), axis=1, keepdims=True)
+    medians = np.nanmedian(np.where(empty, 0.0, windows), axis=1)
+    return np.where(empty[:, 0], np.nan, medians), width
 
 
 def _windows(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """The points (T, width) around every point, NaN where there is none, and their number, a twentieth and odd."""
+    """Gather the points (T, width) around every point, NaN where there is none; width, a twentieth of all, is odd."""
     width = max(1, len(values) // 20) | 1
     padded = np.pad(values, width // 2, constant_values=np.nan)
     return np.lib.stride_tricks.sliding_window_view(padded, width) if len(values) else np.empty((0, width)), width
