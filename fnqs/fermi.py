@@ -9,6 +9,28 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 
+@jax.custom_batching.sequential_vmap
+def _one_by_one(hamiltonian: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return tuple(jnp.linalg.eigh(hamiltonian))
+
+
+@jax.custom_jvp
+def eigenvectors(hamiltonian: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Ascending levels (B,) and vectors (B, B) of a Hermitian matrix, as constants: their derivatives are zero.
+
+    On a processor the matrices of a batch are taken one after another. JAX hands them to a pool of threads and waits for
+    the last, itself on a thread of that pool: where as many devices as threads do so at once, none ever goes on.
+    """
+    return _one_by_one(hamiltonian) if jax.default_backend() == "cpu" else tuple(jnp.linalg.eigh(hamiltonian))
+
+
+@eigenvectors.defjvp
+def _eigenvectors_jvp(primals, tangents):
+    del tangents
+    values = eigenvectors(*primals)
+    return values, jax.tree.map(jnp.zeros_like, values)
+
+
 @jax.custom_jvp
 def fermi_matrix(hamiltonian: jax.Array, inverse_temperature: jax.Array, filling: jax.Array) -> jax.Array:
     """F(H) = 1 / (1 + exp(beta (H - mu))) with mu such that the trace is the filling.
@@ -89,7 +111,7 @@ def _paired_levels_jvp(primals, tangents):
 
 def _paired_levels(inverse, hamiltonian, shell, onsite, beta, fillings, weights):
     """Compute `paired_levels` together with eigenvectors, occupations (M, B) and energies relative to mu (M, B)."""
-    energies, vectors = jnp.linalg.eigh(hamiltonian + jnp.diag(onsite))
+    energies, vectors = eigenvectors(hamiltonian + jnp.diag(onsite))
     occupations, centred = jax.vmap(lambda filling: _occupy(energies, beta, filling))(fillings)
     levels = vectors.T @ inverse
     followed = (vectors * (occupations[1] - occupations[0])) @ (vectors.T @ shell)
@@ -114,7 +136,7 @@ def _change(rotated: jax.Array, d_beta: jax.Array, occupations: jax.Array, centr
 
 def _solve(hamiltonian: jax.Array, beta: jax.Array, filling: jax.Array):
     """Eigenvectors, occupations, and energies relative to mu."""
-    energies, vectors = jnp.linalg.eigh(hamiltonian)
+    energies, vectors = eigenvectors(hamiltonian)
     return vectors, *_occupy(energies, beta, filling)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from fnqs.fermi import fermi_matrix, paired_levels
+from fnqs.fermi import eigenvectors, fermi_matrix, paired_levels
 from fnqs.forward_laplacian import (
     Field,
     Jet,
@@ -103,10 +103,10 @@ def pairing_matrix(
     filling = jnp.asarray(pairs, onsite.dtype)
     hamiltonian = basis.hamiltonian + jnp.diag(onsite).astype(basis.hamiltonian.dtype)
     occupations = fermi_matrix(hamiltonian, inverse_temperature, filling)
-    _, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hamiltonian))
+    _, vectors = eigenvectors(hamiltonian)
     occupied = vectors[:, :pairs]
     # Eigenvectors have arbitrary phases; refer all terms to one set, so that their sum has no trace of them.
-    _, reference = jnp.linalg.eigh(basis.hamiltonian)
+    _, reference = eigenvectors(jnp.asarray(basis.hamiltonian))
     turn, _ = jnp.linalg.slogdet(reference[:, :pairs].conj().T @ occupied)
     occupied = occupied.at[:, 0].multiply(turn.conj())
     weights = jnp.real(jnp.einsum("an,ab,bn->n", occupied.conj(), occupations, occupied))
