@@ -16,10 +16,10 @@ def _one_by_one(hamiltonian: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @jax.custom_jvp
 def eigenvectors(hamiltonian: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Ascending levels (B,) and vectors (B, B) of a Hermitian matrix, as constants: their derivatives are zero.
+    """Find ascending levels (B,) and vectors (B, B) of a Hermitian matrix, as constants: their derivatives are zero.
 
-    On a processor the matrices of a batch are taken one after another. JAX hands them to a pool of threads and waits for
-    the last, itself on a thread of that pool: where as many devices as threads do so at once, none ever goes on.
+    On a processor the matrices of a batch are taken one after another. JAX hands them to a pool of threads and waits
+    for the last, itself on a thread of that pool: where as many devices as threads do so at once, none ever goes on.
     """
     return _one_by_one(hamiltonian) if jax.default_backend() == "cpu" else tuple(jnp.linalg.eigh(hamiltonian))
 

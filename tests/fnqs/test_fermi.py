@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from fnqs.fermi import fermi_matrix, paired_levels
+from fnqs.fermi import eigenvectors, fermi_matrix, paired_levels
 
 SIZE = 6
 FILLING = 2.0
@@ -187,3 +187,15 @@ def test_pairs_refuse_derivatives_in_the_basis():
             (jnp.asarray(hermitian(0)),),
             (identity,),
         )
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_eigenvectors_of_a_batch_are_constants(is_complex):
+    """Also where levels are degenerate, whose vectors have no derivative."""
+    matrices = np.stack([hermitian(seed, is_complex=is_complex) for seed in range(3)])
+    matrices = np.concatenate([matrices, np.eye(SIZE)[None]])
+    (levels, vectors), changes = jax.jvp(jax.vmap(eigenvectors), (matrices,), (np.ones_like(matrices),))
+    np.testing.assert_allclose(levels, np.linalg.eigvalsh(matrices), atol=ROUNDING)
+    levels, vectors = np.asarray(levels), np.asarray(vectors)
+    np.testing.assert_allclose((vectors * levels[:, None]) @ vectors.conj().swapaxes(1, 2), matrices, atol=ROUNDING)
+    assert all(not np.any(change) for change in changes)
