@@ -1,6 +1,8 @@
 """Which process this is, and how they find each other, without any training."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -202,6 +204,29 @@ def test_a_failure_is_passed_on(pair):
     meeting.send_line(theirs, {"failed": "no space left on device"})
     guard.wait_for_news(5)
     assert "process 1 of 2 was lost (it stopped: no space left on device)" in ends[0][0]
+
+
+CHATTER = """
+import os, threading, time
+from fnqs_train.peers import say_last
+
+def complain():
+    while True:
+        os.write(2, b"so does the runtime")
+
+threading.Thread(target=complain, daemon=True).start()
+time.sleep(0.2)
+say_last("\\nprocess 1 of 2 was lost")
+time.sleep(0.2)
+os._exit(3)
+"""
+
+
+def test_nothing_follows_the_last_sentence():
+    """The runtime, in threads of its own, complains of the same loss at the same time."""
+    ended = subprocess.run([sys.executable, "-c", CHATTER], stderr=subprocess.PIPE)
+    assert ended.returncode == 3
+    assert ended.stderr.endswith(b"\nprocess 1 of 2 was lost\n")
 
 
 def test_a_good_bye_is_no_failure(pair):
