@@ -64,7 +64,7 @@ def pairing_matrix(
     """Pair the levels of H = H_0 + v, where v is learned, diagonal in symmetrically orthogonalised orbitals.
 
     In these no level moves by more than the largest v. (v S + S v)/2 between the orbitals as they are, which overlap,
-    moves levels by up to |v| times the square root of the condition number of S, a hundredfold in a chain of atoms:
+    moves them by up to |v| times the square root of the condition number of S, in dense cells by 30 to 80 times |v|:
     log psi then had derivatives that ended the optimisation.
 
     Real H: P = F_closed(H) - l (F_virtual(H) - F_shell(H)): pairs of time-reversed states in the closed shells,

@@ -21,7 +21,7 @@ from fnqs_eval.table import EnergyResult
 from fnqs_train.chunks import choose_chunks
 
 TOGETHER, TOGETHER_ACCELERATED = 2**12, 2**18
-"""Electrons (walkers times N) in the slots of a processor and of an accelerator; the rest wait for a slot."""
+"""Electrons (walkers times N) in the slots of a device: of a processor core, of an accelerator. The rest wait."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,8 @@ class _Sampler:
 
     def _groups(self, count: int) -> np.ndarray:
         """How many groups each device (D,) has to go through for so many active configurations."""
-        return -(-(-(-count // self.group) - np.arange(self.devices)) // self.devices).astype(np.int32)
+        filled = -(-count // self.group)
+        return np.array([len(range(device, filled, self.devices)) for device in range(self.devices)], np.int32)
 
 
 def _empty(own: tuple, slots: int) -> tuple:

@@ -60,21 +60,20 @@ def pictures_of(reports: Sequence[RunReport]) -> list[Picture]:
     if trained:
         caption = (
             "Energy and variance of each recorded step (dots), running mean of the energy and median of the variance "
-            "(lines); the configurations change "
+            f"(lines); the configurations change from step to step. From metrics.jsonl of {_names(trained)}."
         )
-        caption += f"from step to step. From metrics.jsonl of {_names(trained)}."
         pictures.append(Picture("training", "Training", caption, lambda figure: _training(figure, trained)))
     rows = [row for report in reports for _, row in report.all_energies() if np.isfinite(row.energy_per_atom)]
     if rows:
         caption = (
             "Zero-shot energies over density, phases by colour and shape; hollow: called poor. Bars are one standard "
+            f"error. From energies-*.json and transfer/results.json of {_names(reports)}."
         )
-        caption += f"error. From energies-*.json and transfer/results.json of {_names(reports)}."
         pictures.append(Picture("energies", "Energy map", caption, lambda figure: _energy_map(figure, rows)))
         caption = (
             "The variance of the local energy vanishes in an exact state: the higher, the further above the ground "
+            "state the energy lies. Same files."
         )
-        caption += "state the energy lies. Same files."
         pictures.append(Picture("variance", "Where to trust it", caption, lambda figure: _variance_map(figure, rows)))
     for report in reports:
         if report.curves and any(report.curves.values()):
@@ -86,8 +85,8 @@ def pictures_of(reports: Sequence[RunReport]) -> list[Picture]:
         conventions = sorted({row.label_convention or "not stated" for row in labelled})
         caption = (
             f"Evaluated against labelled energies. Labels: {'; '.join(conventions)}. Energies here are at one twist "
+            "or averaged as the table says, without finite-size correction."
         )
-        caption += "or averaged as the table says, without finite-size correction."
         pictures.append(Picture("parity", "Parity with labels", caption, lambda figure: _parity(figure, labelled)))
     return pictures
 
@@ -213,8 +212,10 @@ def _by_phase(axis: Axes, rows: Sequence[EnergyResult], value, error) -> list[Ti
 
 def _transfer_picture(report: RunReport, several: bool) -> Picture:
     compared = report.compared()
-    caption = "Energy against optimisation steps on one held-out configuration; marks with bars are separate, longer "
-    caption += f"evaluations. From {report.folder.name}/transfer."
+    caption = (
+        "Energy against optimisation steps on one held-out configuration; marks with bars are separate, longer "
+        f"evaluations. From {report.folder.name}/transfer."
+    )
     title = "Zero-shot, fine-tuned, from scratch" + (f" ({report.folder.name})" if several else "")
 
     def draw(figure: Figure) -> list[Tip]:
@@ -239,9 +240,11 @@ def _transfer_picture(report: RunReport, several: bool) -> Picture:
 
 
 def _item_picture(report: RunReport, protocol: str, item: ItemResult, several: bool) -> Picture:
-    caption = "Separately evaluated energies (bars: one standard error) after so many steps; the line is the limit, "
-    caption += "the end of fine-tuning, the band what counts as there. "
-    caption += f"From {report.folder.name}/{protocol}/{RESULTS_NAME}."
+    caption = (
+        "Separately evaluated energies (bars: one standard error) after so many steps; the line is the limit, "
+        "the end of fine-tuning, the band what counts as there. "
+        f"From {report.folder.name}/{protocol}/{RESULTS_NAME}."
+    )
     place = f" ({report.folder.name})" if several else ""
 
     def draw(figure: Figure) -> list[Tip]:
