@@ -226,7 +226,7 @@ def _add_transfer(commands) -> None:
         "protocol goes on with the same command.",
         epilog=describe_protocol(),
     )
-    parser.add_argument("checkpoint", metavar="RUN", type=Path, help="run folder, or a step in it")
+    parser.add_argument("checkpoint", metavar="RUN", type=Path, help="run folder, a step in it, or foundation")
     parser.add_argument(
         "--protocol", metavar="FILE", type=Path, help="TOML file of what is held out; its keys are below"
     )

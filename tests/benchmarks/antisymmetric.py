@@ -4,8 +4,8 @@
 
 The same network, optimiser, steps and walkers for `model.antisymmetric` "pairing", "slater" and "plane_waves", one
 model for each part and cell, in runs/antisymmetric (what is there already is resumed or used as it is). Each is
-sampled separately afterwards. Prints a table in Ha per atom and draws runs/antisymmetric/antisymmetric.png. 45 minutes
-on two processor cores.
+sampled separately afterwards. Prints a table in Ha per atom and draws runs/antisymmetric/antisymmetric.png. 35 minutes
+on one processor core.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ optimizer = {{ learning_rate = 0.05, decay_steps = 200, damping = 1e-2, max_norm
 log.wandb = "disabled"
 """
 
-SETTINGS = EvaluationSettings(walkers=256, equilibration_sweeps=500, target_error=3e-4, max_measurements=512, seed=1)
+SETTINGS = EvaluationSettings(walkers=256, equilibration_sweeps=500, target_error=1.5e-4, max_measurements=512, seed=1)
 
 
 def main(steps: int = 250, walkers: int = 160) -> None:

@@ -1,15 +1,17 @@
 """One cell learned alone and as one of five that share a wave function: its energy against steps, in one plot.
 
-    python tests/benchmarks/shared_and_alone.py
+    python tests/benchmarks/shared_and_alone.py [key=value ...]
 
-Trains configs/benchmarks/bcc_five.toml and bcc_a36.toml (what is there is resumed or used as it is), samples the
-cell of a = 3.6 bohr separately after 500, 1,000, 2,000 and 4,000 steps, and writes runs/shared_and_alone.json and .png.
+Trains configs/benchmarks/bcc_five.toml and bcc_a36.toml with these changes (what is there is resumed or used as it
+is), samples the cell of a = 3.6 bohr separately at some of the checkpoints that were kept, and writes
+runs/shared_and_alone.json and .png.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -34,17 +36,18 @@ FERMINET = {
 }
 """Published energies (Ha per atom) by steps, of 2048 walkers: energies.csv in mdsunivie/deeperwin."""
 
-STEPS = (500, 1000, 2000, 4000)
+STEPS = (100, 200, 400, 600, 1000, 2000, 4000)
+"""Those of the checkpoints, where they were kept, that are sampled."""
 
 QUICK = dataclasses.replace(SETTINGS, walkers=256, equilibration_sweeps=300, target_error=3e-4, max_measurements=256)
 
 
-def main() -> None:
-    """Train, sample every kept checkpoint, draw."""
+def main(changes: list[str]) -> None:
+    """Train, sample, draw."""
     configure()
     rows = []
     for name, (label, place) in RUNS.items():
-        train_main([str(CONFIGS / f"{name}.toml"), "--resume"])
+        train_main([str(CONFIGS / f"{name}.toml"), "--resume", *(["--set", *changes] if changes else [])])
         folder = Path("runs") / name
         for step in (step for step in STEPS if (folder / FOLDER_NAME / str(step)).is_dir()):
             checkpoint = resolve_checkpoint(folder / FOLDER_NAME / str(step))
@@ -84,4 +87,4 @@ def draw(rows: list[dict], reference: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -229,6 +229,23 @@ def test_nothing_follows_the_last_sentence():
     assert ended.stderr.endswith(b"\nprocess 1 of 2 was lost\n")
 
 
+ABORT = """
+import ctypes, os, threading, time
+from fnqs_train.peers import delay_aborts, say_last
+
+delay_aborts()
+threading.Thread(target=ctypes.CDLL(None).abort).start()
+time.sleep(0.5)
+say_last("process 0 of 2 was lost")
+os._exit(3)
+"""
+
+
+def test_an_abort_of_the_runtime_waits_for_the_sentence():
+    ended = subprocess.run([sys.executable, "-c", ABORT], stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (3, b"process 0 of 2 was lost\n")
+
+
 def test_a_good_bye_is_no_failure(pair):
     guard, theirs, ends = pair
     meeting.send_line(theirs, {"bye": True})

@@ -139,11 +139,16 @@ def _finetune(arguments: list[str] | None) -> int:
     parser = CommandParser(
         prog="fnqs-finetune",
         description="Adapt a trained wave function to configurations of your own, in a few steps.\n\n"
-        "  fnqs-finetune runs/quickstart --configurations my.extxyz --steps 100\n"
+        "  fnqs-finetune foundation --configurations my.extxyz --steps 100\n"
         "  fnqs-evaluate energies runs/finetune-my --configurations my.extxyz\n\n"
         "The checkpoint is left as it is; the result is a run folder of its own that records its parent.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="run folder, or a step in it")
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="run folder, a step in it, or the name of a model that comes with fnqs: foundation",
+    )
     add_configuration_options(parser)
     parser.add_argument(
         "--steps", type=positive_int, default=100, help="optimisation steps, at most those with --until (default 100)"

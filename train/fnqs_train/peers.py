@@ -6,9 +6,11 @@ other process: the system closes those of a process that dies, and one whose mac
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import selectors
+import signal
 import socket
 import sys
 import threading
@@ -43,6 +45,7 @@ class Peers:
         self._heard = dict.fromkeys(connections, time.monotonic())
         self._unread = dict.fromkeys(connections, b"")
         self._closing = threading.Event()
+        delay_aborts()
         self._watcher = threading.Thread(target=self._watch, name="peers", daemon=True)
         self._watcher.start()
 
@@ -121,6 +124,17 @@ class Peers:
         sys.stdout.flush()
         say_last(f"{self._name}: {sentence}")
         os._exit(code)  # waiting for the others, as JAX does at a regular end, would be waiting for the dead
+
+
+def delay_aborts() -> None:
+    """Let a thread that aborts the process sleep for 6 s (the number of SIGABRT) first.
+
+    JAX's runtime aborts as soon as it misses process 0, at which its service runs, with a page on what may be the
+    reason. The watcher knows the reason at the same moment, and has the time to say it and to choose the exit code.
+    """
+    library = ctypes.CDLL(None)
+    library.signal.argtypes, library.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
 
 
 def say_last(sentence: str) -> None:
