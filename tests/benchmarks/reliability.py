@@ -40,7 +40,8 @@ def main() -> None:
     print(
         f"{len(chosen)} configurations, true errors {1e3 * errors.min():.1f} to {1e3 * errors.max():.1f} mHa per atom"
     )
-    for name, value in rank_correlations(chosen, errors.tolist()).items():
+    correlations = rank_correlations(chosen, errors.tolist())
+    for name, value in ((name, value) for name, value in correlations.items() if np.isfinite(value)):
         print(f"{name:20s} Spearman {value:+.2f} ± {1 / np.sqrt(len(chosen) - 1):.2f}")
 
 
