@@ -94,13 +94,13 @@ class GroupedJacobian:
         """O O^T (R, R)."""
         return self._gram
 
-    def times(self, vector: jax.Array) -> jax.Array:
-        """O v (R,) of a vector (P,)."""
+    def gram_and_times(self, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """O O^T (R, R) and O v (R,) of a vector (P,)."""
         _, unravel = ravel_pytree(self._params)
         _, slopes = jax.jvp(self._log_psi, (self._params,), (unravel(vector),))
         slopes = self._axis.gather(slopes, 1)
         rows = stack_parts(centre_per_configuration(slopes))
-        return rows * self._row_mask(self.finite, slopes.shape[1]).astype(rows.dtype)
+        return self._gram, rows * self._row_mask(self.finite, slopes.shape[1]).astype(rows.dtype)
 
     def transposed_times(self, vector: jax.Array) -> jax.Array:
         """O^T x (P,) of a vector (R,)."""

@@ -20,8 +20,8 @@ class Jacobian(Protocol):
         """O O^T (R, R)."""
         ...
 
-    def times(self, vector: jax.Array) -> jax.Array:
-        """O v (R,) of a vector (P,)."""
+    def gram_and_times(self, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """O O^T (R, R) and O v (R,) of a vector (P,)."""
         ...
 
     def transposed_times(self, vector: jax.Array) -> jax.Array:
@@ -49,10 +49,12 @@ class StoredJacobian:
         """O O^T (R, R): the sum of what each device has from its columns."""
         return self._axis.sum(self._rows @ self._rows.T)
 
-    def times(self, vector: jax.Array) -> jax.Array:
-        """O v (R,) of a vector (P,)."""
+    def gram_and_times(self, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """O O^T (R, R) and O v (R,) of a vector (P,), both in one sum over the devices."""
         filled = jnp.pad(vector, (0, self._rows.shape[1] * self._axis.size - self._parameters))
-        return self._axis.sum(self._rows @ self._axis.share(filled, 0))
+        parts = [self._rows @ self._rows.T, (self._rows @ self._axis.share(filled, 0))[:, None]]
+        both = self._axis.sum(jnp.concatenate(parts, axis=1))
+        return both[:, :-1], both[:, -1]
 
     def transposed_times(self, vector: jax.Array) -> jax.Array:
         """O^T x (P,) of a vector (R,)."""

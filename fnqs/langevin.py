@@ -60,4 +60,4 @@ def langevin(
         return (positions, jnp.where(accept, trial_log, log), slope), jnp.mean(accept.astype(log.dtype), axis=1)
 
     (walkers, _, _), accepted = jax.lax.scan(sweep, (walkers, *log_and_slope(walkers)), jax.random.split(key, sweeps))
-    return walkers, axis.mean(jnp.mean(accepted, axis=0))
+    return walkers, jnp.mean(accepted, axis=0)

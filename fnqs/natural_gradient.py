@@ -102,8 +102,11 @@ def spring(
         carried = (momentum * state.delta).astype(jacobian.dtype)
         target = residual.astype(jnp.float64)
         if momentum:
-            target = target - jacobian.times(carried).astype(jnp.float64)
-        solution, condition, fallback = _solve_gram(jacobian.gram(), target, damping)
+            gram, product = jacobian.gram_and_times(carried)
+            target = target - product.astype(jnp.float64)
+        else:
+            gram = jacobian.gram()
+        solution, condition, fallback = _solve_gram(gram, target, damping)
         delta = (jacobian.transposed_times(solution.astype(jacobian.dtype)) + carried).astype(state.delta.dtype)
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
         scale = jnp.asarray(rate, delta.dtype)

@@ -35,7 +35,7 @@ def metropolis(
         axis: over which the walkers are cut.
 
     Returns:
-        walkers (K, n, N, 3) and the accepted fraction (K,).
+        walkers (K, n, N, 3) and the accepted fraction (K,), this device's share of them.
     """
 
     def log_abs(positions: jax.Array) -> jax.Array:
@@ -54,7 +54,7 @@ def metropolis(
         return (positions, jnp.where(accept, trial_log, log)), jnp.mean(accept.astype(log.dtype), axis=1)
 
     (walkers, _), accepted = jax.lax.scan(sweep, (walkers, log_abs(walkers)), jax.random.split(key, sweeps))
-    return walkers, axis.mean(jnp.mean(accepted, axis=0))
+    return walkers, jnp.mean(accepted, axis=0)
 
 
 def adapt_widths(widths: jax.Array, acceptance: jax.Array, target: float) -> jax.Array:

@@ -117,9 +117,9 @@ class SubspaceJacobian:
         """O B Bᵀ Oᵀ (R, R)."""
         return self._inner.gram()
 
-    def times(self, vector: jax.Array) -> jax.Array:
-        """O B Bᵀ v (R,) of a vector (P,)."""
-        return self._inner.times(self._subspace.restrict(vector))
+    def gram_and_times(self, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """O B Bᵀ Oᵀ (R, R) and O B Bᵀ v (R,) of a vector (P,)."""
+        return self._inner.gram_and_times(self._subspace.restrict(vector))
 
     def transposed_times(self, vector: jax.Array) -> jax.Array:
         """B Bᵀ Oᵀ x (P,) of a vector (R,)."""

@@ -3,9 +3,10 @@
     python tests/benchmarks/weak_scaling.py FOLDER [processes=2] [number=16] [steps=12]
 
 Every process is bound to a core of its own and computes with one thread. Prints the median time of a step, alone, of P
-separate runs at the same time (what the machine's shared memory costs by itself) and of one run in P processes; the
-efficiencies; and the bytes a step sends, counted by the kernel on the loopback device, beside what the exchange cannot
-do without. FOLDER keeps the compiled programs.
+separate runs at the same time (what the machine's shared memory costs by itself) and of one run in P processes, each
+the fastest of ROUNDS runs that take turns, since the speed of a machine that others use too changes from minute to
+minute; the efficiencies; and the bytes a step sends, counted by the kernel on the loopback device, beside what the
+exchange cannot do without. FOLDER keeps the compiled programs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from fnqs_train.record import read_metrics
 
 CONFIGURATIONS, WALKERS = 4, 16
 """In a step, and walkers of each in one process."""
+
+ROUNDS = 4
+"""Runs of each kind, in turns."""
 
 LEFT_OUT = 4
 """First steps, which compile and equilibrate."""
@@ -132,10 +136,18 @@ def main(folder: Path, processes: int, number: int, steps: int) -> int:
         for run, walkers, shared in (("alone", WALKERS, False), ("together", processes * WALKERS, True))
     )
     (folder / "scaling.toml").write_text(CONFIG.format(steps=steps, configurations=CONFIGURATIONS))
-    finish([start(folder, f"beside-{i}", core, WALKERS, None) for i, core in enumerate(cores)])
-    times = {name: step_time(folder / name) for name in ("alone", "together")}
-    beside = [step_time(folder / f"beside-{i}") for i in range(processes)]
-    times["beside"] = (float(np.mean([middle for middle, _ in beside])), max(spread for _, spread in beside))
+    rounds = []
+    for count in range(ROUNDS):
+        if count:
+            measure("alone", steps, WALKERS, shared=False)
+            measure("together", steps, processes * WALKERS, shared=True)
+        finish([start(folder, f"beside-{i}", core, WALKERS, None) for i, core in enumerate(cores)])
+        found = {name: step_time(folder / name) for name in ("alone", "together")}
+        beside = [step_time(folder / f"beside-{i}") for i in range(processes)]
+        found["beside"] = (float(np.mean([middle for middle, _ in beside])), max(spread for _, spread in beside))
+        print("  ".join(f"{name} {1e3 * middle:.0f} ms" for name, (middle, _) in found.items()), flush=True)
+        rounds.append(found)
+    times = {name: min(found[name] for found in rounds) for name in rounds[0]}
     for name, (middle, spread) in times.items():
         print(f"{name:9s} {1e3 * middle:7.1f} +- {1e3 * spread:.1f} ms a step")
     efficiency = times["alone"][0] / times["together"][0]

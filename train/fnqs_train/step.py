@@ -105,7 +105,8 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mes
 
         def one_round(state, key):
             walkers, widths = state
-            walkers, acceptance = move(wavefunction, params, contexts, walkers, widths, key, ROUND, axis)
+            walkers, accepted = move(wavefunction, params, contexts, walkers, widths, key, ROUND, axis)
+            acceptance = axis.mean(accepted)
             return (walkers, adapt_widths(widths, acceptance, sampling.target_acceptance)), acceptance
 
         (walkers, widths), acceptance = jax.lax.scan(one_round, (walkers, widths), jax.random.split(move_key, rounds))
@@ -136,17 +137,20 @@ def make_step(
     def step(learned: Learned, systems: System, walkers, widths, key):
         params, number = learned.params, walkers.shape[2]
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
-        walkers, acceptance = move(wavefunction, params, contexts, walkers, widths, key, sampling.sweeps, axis)
+        walkers, accepted = move(wavefunction, params, contexts, walkers, widths, key, sampling.sweeps, axis)
         walkers = jax.vmap(wrapped)(contexts.lattice, walkers)
-        widths = adapt_widths(widths, acceptance, sampling.target_acceptance)
-
         energies = local_energies(wavefunction, params, contexts, systems, walkers, chunks.energy)
-        energies = energies.astype(jnp.complex128 if jnp.iscomplexobj(energies) else jnp.float64)
-        energies = axis.gather(energies, 1)
+        rows = _rows(wavefunction, params, systems, walkers, chunks, axis, trained)
 
         # A configuration with a non-finite number contributes nothing: zero rows, zero residual.
         sound = jnp.all(jnp.isfinite(energies), axis=1)
-        jacobian, finite = _jacobian(wavefunction, params, systems, walkers, sound, chunks, axis, trained)
+        if rows is not None:
+            sound = sound & jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim)))
+        energies, acceptance, finite = _gather(energies, accepted, sound, axis)
+        widths = adapt_widths(widths, acceptance, sampling.target_acceptance)
+        jacobian = _jacobian(wavefunction, params, systems, walkers, rows, finite, chunks, axis, trained)
+        if isinstance(jacobian, GroupedJacobian):
+            finite = jacobian.finite
         clean = jnp.where(finite[:, None], clip_local_energies(energies, clip_width), 0.0)
         residual = _residual(centre_per_configuration(clean))
 
@@ -174,34 +178,73 @@ def make_step(
     return step
 
 
+def _gather(
+    energies: jax.Array, accepted: jax.Array, sound: jax.Array, axis: WalkerAxis
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Join what every device has found, in one exchange: each of them costs a wait for the slowest device.
+
+    Args:
+        energies: (K, n/d) Ha.
+        accepted: (K,) fraction of this device's moves.
+        sound: (K,) whether all of its numbers are finite.
+        axis: over which the walkers are cut.
+
+    Returns:
+        energies (K, n) in double precision, accepted fractions (K,) and truth values (K,) of all devices together.
+    """
+    kind = jnp.complex128 if jnp.iscomplexobj(energies) else jnp.float64
+    own = jnp.concatenate([part.astype(kind) for part in (energies, accepted[:, None], sound[:, None])], axis=1)
+    shares = axis.gather(own[:, None], 1)
+    acceptance = jnp.mean(jnp.real(shares[:, :, -2]), axis=1).astype(accepted.dtype)
+    return shares[:, :, :-2].reshape(len(own), -1), acceptance, jnp.all(jnp.real(shares[:, :, -1]) == 1, axis=1)
+
+
+def _rows(
+    wavefunction: WaveFunction,
+    params: dict,
+    systems: System,
+    walkers: jax.Array,
+    chunks: Chunks,
+    axis: WalkerAxis,
+    trained: Trained,
+) -> jax.Array | None:
+    """Differentiate log psi of this device's walkers; None where that is to be done by groups of parameters."""
+    subspace = subspace_of(params, trained)
+    if subspace is None and _groups(params, systems, walkers, chunks, axis) > 1:
+        return None
+    leaves = None if subspace is None else subspace.leaves
+    rows = log_derivatives(wavefunction, params, systems, walkers, chunks.gradient, leaves)
+    return rows if subspace is None else subspace.reduce(rows)
+
+
 def _jacobian(
     wavefunction: WaveFunction,
     params: dict,
     systems: System,
     walkers: jax.Array,
+    rows: jax.Array | None,
     finite: jax.Array,
     chunks: Chunks,
     axis: WalkerAxis,
     trained: Trained,
-) -> tuple[Jacobian, jax.Array]:
-    """Jacobian of the configurations that are finite (K,) so far, and those that are so with their rows."""
-    subspace = subspace_of(params, trained)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(params)) if subspace is None else subspace.size
-    rows = walkers.shape[0] * walkers.shape[1] * axis.size * (2 if _is_complex(systems) else 1)
-    groups = chunks.jacobian_groups(rows, parameters, axis.size)
-    if groups > 1 and subspace is None:
-        jacobian = GroupedJacobian(
+) -> Jacobian:
+    """Centred Jacobian of the configurations that are finite (K,), from the rows of this device's walkers."""
+    if rows is None:
+        groups = _groups(params, systems, walkers, chunks, axis)
+        return GroupedJacobian(
             wavefunction, params, systems, walkers, finite, chunk=chunks.gradient, groups=groups, axis=axis
         )
-        return jacobian, jacobian.finite
-    leaves = None if subspace is None else subspace.leaves
-    rows = log_derivatives(wavefunction, params, systems, walkers, chunks.gradient, leaves)
-    rows = axis.columns(rows if subspace is None else subspace.reduce(rows))
-    finite = finite & axis.all(jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim))))
     rows = jnp.where(finite.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0.0)
-    rows = centre_per_configuration(rows)
+    parameters = rows.shape[-1]
+    rows = centre_per_configuration(axis.columns(rows))
     stored = StoredJacobian(stack_parts(rows) if rows.ndim == 3 else rows, parameters, axis)
-    return stored if subspace is None else SubspaceJacobian(stored, subspace), finite
+    subspace = subspace_of(params, trained)
+    return stored if subspace is None else SubspaceJacobian(stored, subspace)
+
+
+def _groups(params: dict, systems: System, walkers: jax.Array, chunks: Chunks, axis: WalkerAxis) -> int:
+    rows = walkers.shape[0] * walkers.shape[1] * axis.size * (2 if _is_complex(systems) else 1)
+    return chunks.jacobian_groups(rows, sum(leaf.size for leaf in jax.tree.leaves(params)), axis.size)
 
 
 def _is_complex(systems: System) -> bool:
