@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from ase.geometry import minkowski_reduce
 
-from fnqs.cell import cell_volume, minimum_image_distances
 from fnqs.errors import InputError
+from fnqs.periodic.cell import cell_volume, minimum_image_distances
 
 SHORTEST_BOND = 0.3
 """Two protons closer than this (bohr) are taken for a mistake in the input."""

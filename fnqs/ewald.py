@@ -15,9 +15,9 @@ import numpy as np
 from ase.geometry import minkowski_reduce
 from scipy.special import erfc
 
-from fnqs.cell import cell_volume, reciprocal_vectors
 from fnqs.configuration import Configuration
-from fnqs.turns import cos_sin_turns
+from fnqs.periodic.cell import cell_volume, reciprocal_vectors
+from fnqs.periodic.trigonometry import cos_sin_turns
 
 STANDARD_ACCURACY = 1e-7
 """Truncation error (Ha per particle) that the numbers of vectors below are made for."""

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from fnqs.ansatz.density_waves import WaveLists, make_waves
+from fnqs.ansatz.orbital_basis import OrbitalBasis, make_orbital_basis
+from fnqs.ansatz.plane_waves import PlaneWaves, make_plane_waves
 from fnqs.configuration import Configuration
-from fnqs.density_waves import WaveLists, make_waves
 from fnqs.errors import InputError
 from fnqs.ewald import EwaldLists, make_ewald
 from fnqs.model_config import ModelConfig
-from fnqs.orbital_basis import OrbitalBasis, make_orbital_basis
-from fnqs.plane_waves import PlaneWaves, make_plane_waves
-from fnqs.smooth_lattice import SmoothLattice, smooth_lattice
+from fnqs.periodic.smooth_distance import SmoothLattice, smooth_lattice
 
 
 @jax.tree_util.register_dataclass

@@ -16,8 +16,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fnqs.density_waves import EXPONENTS, WaveFactor, log_wave_factor, wave_factor
-from fnqs.forward_laplacian import (
+from fnqs.ansatz.density_waves import EXPONENTS, WaveFactor, log_wave_factor, wave_factor
+from fnqs.ansatz.geminal import Pairing, filled, log_pairs, orbitals, pair_functions, pairing_matrix, sum_terms
+from fnqs.ansatz.jastrow import PAIR_RATES, PairFactor, whitened_pairs
+from fnqs.ansatz.message_passing import ElectronNetwork, Linear, ProtonNetwork, radial_rates
+from fnqs.ansatz.open_shell import FREE_ELECTRON_FERMI_ENERGY, STATES
+from fnqs.ansatz.orbital_basis import orbitals_per_proton, shells
+from fnqs.ansatz.pair_features import (
+    distances,
+    off_diagonal,
+    pair_displacements,
+    radial_functions,
+    radial_moments,
+)
+from fnqs.ansatz.plane_waves import PlaneWaves, WaveAmplitudes, wave_orbitals
+from fnqs.ansatz.site_occupancy import Neighbourhood, OccupancyNetwork, occupied_pairs
+from fnqs.laplacian.jet import (
     Field,
     Jet,
     add,
@@ -29,23 +43,9 @@ from fnqs.forward_laplacian import (
     scale,
     widen,
 )
-from fnqs.jastrow import PAIR_RATES, PairFactor, whitened_pairs
-from fnqs.local_coordinates import gated, own_frame
-from fnqs.message_passing import ElectronNetwork, Linear, ProtonNetwork, radial_rates
+from fnqs.laplacian.particle_jet import gated, own_frame
 from fnqs.model_config import ModelConfig
-from fnqs.neighbours import (
-    distances,
-    off_diagonal,
-    pair_displacements,
-    radial_functions,
-    radial_moments,
-)
-from fnqs.occupancy import Neighbourhood, OccupancyNetwork, occupied_pairs
-from fnqs.open_shell import FREE_ELECTRON_FERMI_ENERGY, STATES
-from fnqs.orbital_basis import orbitals_per_proton, shells
-from fnqs.pairing import Pairing, filled, log_pairs, orbitals, pair_functions, pairing_matrix, sum_terms
-from fnqs.plane_waves import PlaneWaves, WaveAmplitudes, wave_orbitals
-from fnqs.smooth_lattice import SmoothLattice, smooth_pair
+from fnqs.periodic.smooth_distance import SmoothLattice, smooth_pair
 from fnqs.system import System
 
 COLD = 1e4

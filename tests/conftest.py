@@ -9,7 +9,7 @@ import pytest
 from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig
 from fnqs.precision import configure
-from fnqs_data.record import Record
+from fnqs_data.store.record import Record
 from fnqs_train.config import SamplingConfig
 
 configure()

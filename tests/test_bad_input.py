@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 
-from fnqs_data import shards
 from fnqs_data.generate.build import cached_dataset
+from fnqs_data.store import shards
 from fnqs_eval.commands import main as evaluate_main
-from fnqs_train.checkpoint import Checkpoints
+from fnqs_train.checkpointing.checkpoint import Checkpoints
 from fnqs_train.commands import finetune_main, params_template, train_main
 from fnqs_train.config import load_config, save_config
 

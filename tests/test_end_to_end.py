@@ -10,9 +10,9 @@ from ase import Atoms, units
 
 from fnqs_data.commands import main as data_main
 from fnqs_eval.commands import main as evaluate_main
-from fnqs_train.checkpoint import resolve_checkpoint, restore_meta, restore_params
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta, restore_params
 from fnqs_train.commands import finetune_main, train_main
-from fnqs_train.record import read_metrics
+from fnqs_train.monitoring.metrics import read_metrics
 
 RECIPE = """
 name = "tiny"

@@ -14,17 +14,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from fnqs.errors import InputError
-from fnqs_data.append import append_dataset
 from fnqs_data.download import command as download_command
-from fnqs_data.duplicates import find_duplicates
 from fnqs_data.generate.build import build_recipe, cached_dataset
 from fnqs_data.generate.recipe import PHASES
-from fnqs_data.manifest import MANIFEST
-from fnqs_data.plots import plot_records
+from fnqs_data.inspect.duplicates import find_duplicates
+from fnqs_data.inspect.plots import plot_records
 from fnqs_data.readers import iterate_records, read_records
-from fnqs_data.record import SPLITS, Record
-from fnqs_data.splits import HeldOut, split_records, straddling
-from fnqs_data.store import Dataset, open_dataset, verify_dataset, write_dataset
+from fnqs_data.store.append import append_dataset
+from fnqs_data.store.manifest import MANIFEST
+from fnqs_data.store.record import SPLITS, Record
+from fnqs_data.store.splits import HeldOut, split_records, straddling
+from fnqs_data.store.store import Dataset, open_dataset, verify_dataset, write_dataset
 
 DESCRIPTION = """\
 Proton configurations of dense hydrogen: build them from a recipe, import them from files, look at them.

@@ -11,24 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fnqs.command_line import CommandParser, nonnegative_int, positive_float, positive_int, run_command
+from fnqs.cli.command_line import CommandParser, nonnegative_int, positive_float, positive_int, run_command
 from fnqs.errors import InputError
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.devices import use_every_core
-from fnqs_eval.energy import EvaluationSettings, evaluate_records
-from fnqs_eval.journal import SUFFIX, Journal, fingerprint
-from fnqs_eval.outputs import write_csv, write_extxyz
-from fnqs_eval.pictures import plot_training, plot_transfer
-from fnqs_eval.protocol import describe_protocol
-from fnqs_eval.protocol_command import run_protocol
-from fnqs_eval.reliability import training_distribution
-from fnqs_eval.report import write_report
-from fnqs_eval.symmetry import reduce_by_symmetry
-from fnqs_eval.table import EnergyResult, print_table, write_json
-from fnqs_eval.transfer import DENSITY_SPLIT, PHASE_SPLIT, compare, held_out_records, summary
-from fnqs_eval.twists import parse_twists
-from fnqs_eval.zero_shot import (
+from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
+from fnqs_eval.energies.evaluate import (
     at_twists,
     averages,
     evaluate_with_journal,
@@ -37,12 +26,23 @@ from fnqs_eval.zero_shot import (
     settings_at_twists,
     with_averages,
 )
-from fnqs_train.checkpoint import CheckpointPath, resolve_checkpoint, restore_meta
+from fnqs_eval.energies.journal import SUFFIX, Journal, fingerprint
+from fnqs_eval.energies.outputs import write_csv, write_extxyz
+from fnqs_eval.energies.reliability import training_distribution
+from fnqs_eval.energies.symmetry import reduce_by_symmetry
+from fnqs_eval.energies.table import EnergyResult, print_table, write_json
+from fnqs_eval.energies.twists import parse_twists
+from fnqs_eval.plots import plot_training, plot_transfer
+from fnqs_eval.report.report import write_report
+from fnqs_eval.transfer.protocol import describe_protocol
+from fnqs_eval.transfer.protocol_command import run_protocol
+from fnqs_eval.transfer.transfer import DENSITY_SPLIT, PHASE_SPLIT, compare, held_out_records, summary
+from fnqs_train.checkpointing.checkpoint import CheckpointPath, resolve_checkpoint, restore_meta
+from fnqs_train.checkpointing.publish import publish
 from fnqs_train.commands import add_configuration_options, load_dataset, load_params, read_selected
 from fnqs_train.config import RunConfig, load_config
-from fnqs_train.publish import publish
-from fnqs_train.record import read_metrics
-from fnqs_train.shipped import results_folder
+from fnqs_train.models.shipped import results_folder
+from fnqs_train.monitoring.metrics import read_metrics
 
 
 def main(arguments: list[str] | None = None) -> int:

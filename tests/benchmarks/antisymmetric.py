@@ -19,13 +19,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fnqs.notation import with_error
+from fnqs.cli.notation import with_error
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
-from fnqs_eval.energy import EvaluationSettings, evaluate_records
-from fnqs_eval.pictures import COLOURS
-from fnqs_train.checkpoint import resolve_checkpoint
+from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
+from fnqs_eval.plots import COLOURS
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.commands import load_params, train_main
 from fnqs_train.config import load_config, recipe_path
 

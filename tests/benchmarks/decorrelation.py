@@ -20,12 +20,12 @@ import numpy as np
 
 from fnqs.local_energy import local_energies
 from fnqs.precision import configure
-from fnqs.sampling import adapt_widths
+from fnqs.sampling.metropolis import adapt_widths
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
-from fnqs_eval.statistics import reblocked_error
-from fnqs_train.checkpoint import resolve_checkpoint
+from fnqs_eval.energies.statistics import reblocked_error
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.chunks import choose_chunks
 from fnqs_train.commands import load_params
 from fnqs_train.config import SamplingConfig, load_config, recipe_path

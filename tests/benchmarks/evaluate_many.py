@@ -15,9 +15,9 @@ from fnqs.precision import configure
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.devices import use_every_core
-from fnqs_eval.energy import EvaluationSettings, _Active, _empty, _put, _Sampler, evaluate_in_turns
-from fnqs_eval.slots import MEASUREMENTS
-from fnqs_train.checkpoint import resolve_checkpoint
+from fnqs_eval.energies.energy import EvaluationSettings, _Active, _empty, _put, _Sampler, evaluate_in_turns
+from fnqs_eval.energies.slots import MEASUREMENTS
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.commands import load_params, read_selected
 from fnqs_train.config import load_config
 

@@ -45,8 +45,8 @@ from ase.io import write
 from fnqs_data.commands import main as fnqs_data
 from fnqs_data.readers import read_records
 from fnqs_data.readers.guarded import stop_children
-from fnqs_data.record import Record
-from fnqs_data.store import open_dataset
+from fnqs_data.store.record import Record
+from fnqs_data.store.store import open_dataset
 
 MEMORY, SECONDS = 2 << 30, 60
 NUMBER, FRAMES, DENSITY = 16, 3, 1.4

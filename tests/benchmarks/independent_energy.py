@@ -17,16 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnqs.cli.notation import with_error
 from fnqs.ewald import STANDARD_ACCURACY, ewald_energy, make_ewald
 from fnqs.local_energy import local_energies
-from fnqs.notation import with_error
 from fnqs.precision import configure
-from fnqs.sampling import metropolis
+from fnqs.sampling.metropolis import metropolis
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
-from fnqs_data.record import Record
-from fnqs_eval.statistics import reblocked_error
-from fnqs_train.checkpoint import resolve_checkpoint
+from fnqs_data.store.record import Record
+from fnqs_eval.energies.statistics import reblocked_error
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.commands import load_dataset, load_params
 from fnqs_train.config import SamplingConfig, load_config
 from fnqs_train.step import make_equilibration

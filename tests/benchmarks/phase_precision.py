@@ -14,7 +14,7 @@ from phase_case import SEED, Case, make_state
 
 from fnqs.local_energy import local_energies
 from fnqs.precision import configure
-from fnqs.sampling import metropolis
+from fnqs.sampling.metropolis import metropolis
 from fnqs.wavefunction import WaveFunction
 from fnqs_train.chunks import choose_chunks
 

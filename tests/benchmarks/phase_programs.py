@@ -18,9 +18,9 @@ from phase_case import SEED, Case, State
 
 from fnqs.ewald import ewald_energy
 from fnqs.local_energy import kinetic_energy, local_energies, map_walkers
-from fnqs.log_derivatives import log_derivatives
-from fnqs.natural_gradient import centre_per_configuration
-from fnqs.sampling import metropolis
+from fnqs.optimisation.log_derivatives import log_derivatives
+from fnqs.optimisation.natural_gradient import centre_per_configuration
+from fnqs.sampling.metropolis import metropolis
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_train.chunks import choose_chunks

@@ -16,10 +16,10 @@ from phase_clock import buffer_memory, interleaved_times, peak_memory, process_p
 from phase_programs import Phase, make_phases, make_step_phase
 
 from fnqs.precision import configure
-from fnqs_data.record import Record
-from fnqs_data.store import write_dataset
-from fnqs_data.stream import ConfigurationStream
-from fnqs_train.preparation import PreparedBatches
+from fnqs_data.store.record import Record
+from fnqs_data.store.store import write_dataset
+from fnqs_data.stream.stream import ConfigurationStream
+from fnqs_train.prefetch import PreparedBatches
 
 DISPLACEMENT = 0.05
 """Standard deviation (bohr) of the protons from the crystal's sites, where every step meets another configuration."""

@@ -44,9 +44,9 @@ from phase_precision import compare_precisions, precision_text
 from phase_report import comparison_text, exponents, plot, table_text
 from phase_worker import measure
 
-from fnqs.command_line import CommandParser, positive_float, positive_int, run_command
+from fnqs.cli.command_line import CommandParser, positive_float, positive_int, run_command
 from fnqs.errors import InputError
-from fnqs_train.checkpoint import resolve_checkpoint
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.commands import load_params
 from fnqs_train.config import RunConfig, load_config
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fnqs_eval.journal import result_from_json
-from fnqs_eval.reliability import rank_correlations
-from fnqs_eval.zero_shot import averages
+from fnqs_eval.energies.evaluate import averages
+from fnqs_eval.energies.journal import result_from_json
+from fnqs_eval.energies.reliability import rank_correlations
 
 
 def read(path: Path):

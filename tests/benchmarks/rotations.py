@@ -24,11 +24,11 @@ from scipy.spatial.transform import Rotation
 from fnqs.configuration import Configuration, make_configuration
 from fnqs.local_energy import local_energy
 from fnqs.precision import configure
-from fnqs.sampling import adapt_widths, initial_walkers, metropolis
+from fnqs.sampling.metropolis import adapt_widths, initial_walkers, metropolis
 from fnqs.system import System, make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
-from fnqs_train.checkpoint import resolve_checkpoint
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.commands import load_params, read_selected
 from fnqs_train.config import load_config, recipe_path
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
-from fnqs_eval.energy import EvaluationSettings, evaluate_records
+from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
 from fnqs_train.commands import load_dataset
 from fnqs_train.config import load_config
 from fnqs_train.loop import train

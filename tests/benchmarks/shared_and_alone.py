@@ -17,13 +17,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from accuracy import CONFIGS, REFERENCES, SETTINGS
 
-from fnqs.notation import with_error
+from fnqs.cli.notation import with_error
+from fnqs.cli.settings import read_toml
 from fnqs.precision import configure
-from fnqs.settings import read_toml
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
-from fnqs_eval.energy import evaluate_records
-from fnqs_train.checkpoint import FOLDER_NAME, resolve_checkpoint
+from fnqs_eval.energies.energy import evaluate_records
+from fnqs_train.checkpointing.checkpoint import FOLDER_NAME, resolve_checkpoint
 from fnqs_train.commands import load_params, train_main
 from fnqs_train.config import load_config, recipe_path
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fnqs_train.orbax_trees import restore_plain
-from fnqs_train.record import read_metrics
-from fnqs_train.shares import read_arrays
+from fnqs_train.checkpointing.orbax_trees import restore_plain
+from fnqs_train.distributed.sharded_arrays import read_arrays
+from fnqs_train.monitoring.metrics import read_metrics
 
 CLOCKS = ("seconds_per_step", "data_wait_seconds", "elapsed_seconds")
 RECIPE = 'name = "small"\n[[family]]\nphase = "bcc"\nnumber = [2]\ndensity = 1.4\ncount = 8\ndisplacement = 0.05\n'

@@ -23,7 +23,7 @@ from fnqs.precision import configure
 from fnqs_train.commands import load_dataset
 from fnqs_train.config import load_config
 from fnqs_train.loop import train
-from fnqs_train.record import MetricsRecord
+from fnqs_train.monitoring.metrics import MetricsRecord
 
 PARTS = 10
 

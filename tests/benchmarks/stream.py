@@ -24,9 +24,9 @@ import matplotlib as mpl
 import numpy as np
 
 from fnqs.configuration import Configuration
-from fnqs_data.record import Record
-from fnqs_data.store import open_dataset, write_dataset
-from fnqs_data.stream import ConfigurationStream
+from fnqs_data.store.record import Record
+from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.stream.stream import ConfigurationStream
 
 NUMBER, BATCH = 16, 16
 

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from fnqs.configuration import Configuration
-from fnqs_data.record import Record
-from fnqs_data.store import open_dataset, write_dataset
-from fnqs_data.stream import Batch, ConfigurationStream
+from fnqs_data.store.record import Record
+from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.stream.stream import Batch, ConfigurationStream
 
 STEPS, BATCH, SAVE_EVERY, PAUSE = 120, 8, 5, 0.004
 """Steps of a run, configurations a batch, steps between two saved states, seconds a step takes at least."""

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fnqs_train.checkpoint import restore_params
-from fnqs_train.record import read_metrics
+from fnqs_train.checkpointing.checkpoint import restore_params
+from fnqs_train.monitoring.metrics import read_metrics
 
 CONFIGURATIONS, WALKERS = 4, 16
 """In a step, and walkers of each in one process."""

@@ -6,7 +6,7 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from fnqs.configuration import make_configuration
-from fnqs_data.record import Record
+from fnqs_data.store.record import Record
 
 
 def _record(i: int, number: int, phase: str = "bcc", **labels) -> Record:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_data.append import append_dataset
-from fnqs_data.store import open_dataset, verify_dataset, write_dataset
+from fnqs_data.store.append import append_dataset
+from fnqs_data.store.store import open_dataset, verify_dataset, write_dataset
 
 
 def content(folder):

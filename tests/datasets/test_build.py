@@ -7,12 +7,12 @@ import pytest
 
 from fnqs.configuration import density_parameter, find_fault
 from fnqs.errors import InputError
-from fnqs_data import shards
-from fnqs_data.distances import bond_peak, pair_distribution
 from fnqs_data.generate import build
 from fnqs_data.generate.build import build_recipe, cached_dataset
 from fnqs_data.generate.draw import closest_pairs, random_strain
-from fnqs_data.store import verify_dataset
+from fnqs_data.inspect.distances import bond_peak, pair_distribution
+from fnqs_data.store import shards
+from fnqs_data.store.store import verify_dataset
 
 RECIPE = """
 name = "mixed"

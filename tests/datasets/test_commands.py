@@ -7,9 +7,9 @@ import pytest
 from ase import units
 from ase.io import write
 
-from fnqs_data import shards
 from fnqs_data.commands import main
-from fnqs_data.store import open_dataset, write_dataset
+from fnqs_data.store import shards
+from fnqs_data.store.store import open_dataset, write_dataset
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import spglib
 
-from fnqs.cell import minimum_image_distances
 from fnqs.errors import InputError
+from fnqs.periodic.cell import minimum_image_distances
 from fnqs_data.generate.crystals import (
     ATOMIC_CRYSTALS,
     compact_supercells,

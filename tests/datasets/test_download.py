@@ -18,7 +18,7 @@ from fnqs_data.commands import main
 from fnqs_data.download.command import add_arguments, download
 from fnqs_data.download.fetching import Patience, Server
 from fnqs_data.download.qmc_hamm import fetch_items, list_items
-from fnqs_data.store import open_dataset
+from fnqs_data.store.store import open_dataset
 
 # Short enough for tests; a connection on this machine answers within milliseconds.
 PATIENCE = Patience(timeout=0.5, attempts=4, pause=0.01, longest_pause=0.2, slowest=2000)

@@ -6,12 +6,12 @@ from ase.geometry import minkowski_reduce
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnqs.cell import minimum_image_distances
 from fnqs.configuration import Configuration
 from fnqs.errors import InputError
-from fnqs_data.duplicates import aligned_rms, environments, find_duplicates, invariants, reach
-from fnqs_data.record import Record
-from fnqs_data.store import write_dataset
+from fnqs.periodic.cell import minimum_image_distances
+from fnqs_data.inspect.duplicates import aligned_rms, environments, find_duplicates, invariants, reach
+from fnqs_data.store.record import Record
+from fnqs_data.store.store import write_dataset
 
 TOLERANCE = 0.02
 

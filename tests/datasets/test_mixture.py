@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fnqs.errors import InputError
-from fnqs_data.mixture import RESOLUTION, integer_weights, mixture_weights, systematic_sample
-from fnqs_data.store import write_dataset
+from fnqs_data.store.store import write_dataset
+from fnqs_data.stream.mixture import RESOLUTION, integer_weights, mixture_weights, systematic_sample
 
 
 @given(

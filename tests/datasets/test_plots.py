@@ -3,10 +3,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from fnqs.configuration import make_configuration
-from fnqs_data.cell_picture import draw_cell
-from fnqs_data.distances import bond_peak, pair_distribution
-from fnqs_data.plots import plot_records
-from fnqs_data.record import Record
+from fnqs_data.inspect.cell_picture import draw_cell
+from fnqs_data.inspect.distances import bond_peak, pair_distribution
+from fnqs_data.inspect.plots import plot_records
+from fnqs_data.store.record import Record
 
 
 def test_pair_distribution_counts_the_neighbours_of_a_crystal():

@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from fnqs_data.record import decode_record, encode_record
+from fnqs_data.store.record import decode_record, encode_record
 
 
 def test_stress_and_corrections_are_kept_to_the_bit(make_record):

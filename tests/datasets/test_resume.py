@@ -11,7 +11,7 @@ import pytest
 
 from fnqs.errors import InputError
 from fnqs_data.generate.build import build_recipe
-from fnqs_data.store import open_dataset, resume_dataset, resumed_folder, verify_dataset, write_dataset
+from fnqs_data.store.store import open_dataset, resume_dataset, resumed_folder, verify_dataset, write_dataset
 
 RECIPE = """
 name = "killed"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fnqs.errors import InputError
 from fnqs_data.generate.recipe import parse_recipe
-from fnqs_data.splits import HeldOut, split_records, straddling
+from fnqs_data.store.splits import HeldOut, split_records, straddling
 
 
 def test_each_rule_has_its_split_and_their_order():

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from fnqs.configuration import Configuration
 from fnqs.errors import InputError
-from fnqs_data import shards, store
-from fnqs_data.record import Record, decode_record, encode_record
-from fnqs_data.store import open_dataset, verify_dataset, write_dataset
+from fnqs_data.store import shards, store
+from fnqs_data.store.record import Record, decode_record, encode_record
+from fnqs_data.store.store import open_dataset, verify_dataset, write_dataset
 
 
 def assert_same(a: Record, b: Record) -> None:

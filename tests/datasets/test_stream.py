@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_data.store import write_dataset
-from fnqs_data.stream import ConfigurationStream
+from fnqs_data.store.store import write_dataset
+from fnqs_data.stream.stream import ConfigurationStream
 
 
 @pytest.fixture

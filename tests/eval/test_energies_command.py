@@ -18,7 +18,7 @@ from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.readers import read_records
 from fnqs_eval.commands import main as evaluate_main
-from fnqs_train.checkpoint import Checkpoints
+from fnqs_train.checkpointing.checkpoint import Checkpoints
 from fnqs_train.config import load_config, save_config
 
 CONFIG = """name = "try"
@@ -74,7 +74,8 @@ def test_a_grid_of_twists_and_its_average(place, capsys):
 def test_killed_and_resumed_no_configuration_is_lost_or_repeated(place, capsys):
     """Killed where two devices had sampled one configuration each, resumed and repeated on one."""
     script = (
-        "import sys, time, jax, fnqs_eval.journal as j; from fnqs_eval import commands, energy; energy.TOGETHER = 128\n"
+        "import sys, time, jax, fnqs_eval.energies.journal as j; from fnqs_eval import commands\n"
+        "from fnqs_eval.energies import energy; energy.TOGETHER = 128\n"
         "commands.use_every_core = lambda: jax.config.update('jax_num_cpu_devices', 2)\n"
         "append = j.Journal.append\n"
         "def slow(self, results): append(self, results); time.sleep(60)\n"

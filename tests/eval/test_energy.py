@@ -7,10 +7,10 @@ import pytest
 
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
-from fnqs_eval import energy as module
-from fnqs_eval.energy import EvaluationSettings, evaluate_records
-from fnqs_eval.slots import MEASUREMENTS
-from fnqs_eval.table import write_json
+from fnqs_eval.energies import energy as module
+from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
+from fnqs_eval.energies.slots import MEASUREMENTS
+from fnqs_eval.energies.table import write_json
 
 SETTINGS = EvaluationSettings(walkers=64, equilibration_sweeps=50, target_error=1e-6, max_measurements=2 * MEASUREMENTS)
 

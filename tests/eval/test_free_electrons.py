@@ -5,15 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
-from fnqs import orbital_basis
-from fnqs.cell import reciprocal_vectors
+from fnqs.ansatz import orbital_basis
+from fnqs.ansatz.open_shell import FREE_ELECTRON_FERMI_ENERGY
+from fnqs.ansatz.orbital_basis import make_orbital_basis
 from fnqs.configuration import fold_twist, make_configuration
 from fnqs.model_config import ModelConfig
-from fnqs.open_shell import FREE_ELECTRON_FERMI_ENERGY
-from fnqs.orbital_basis import make_orbital_basis
-from fnqs.smooth_lattice import reduced_cell
+from fnqs.periodic.cell import reciprocal_vectors
+from fnqs.periodic.smooth_distance import reduced_cell
 from fnqs_data.generate.crystals import lattice
-from fnqs_eval.twists import monkhorst_pack, parse_twists
+from fnqs_eval.energies.twists import monkhorst_pack, parse_twists
 
 TRICLINIC = np.array([[2.7, 0.1, -0.2], [0.3, 3.0, 0.2], [-0.1, 0.3, 2.8]])
 PROTONS = np.array([[0.1, 0.2, 0.3], [1.4, 1.3, 1.4]])

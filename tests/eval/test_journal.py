@@ -6,11 +6,11 @@ import os
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_eval.energy import EvaluationSettings
-from fnqs_eval.journal import Journal, fingerprint
-from fnqs_eval.table import EnergyResult
-from fnqs_eval.twists import parse_twists
-from fnqs_train.checkpoint import DIGEST_NAME, CheckpointPath
+from fnqs_eval.energies.energy import EvaluationSettings
+from fnqs_eval.energies.journal import Journal, fingerprint
+from fnqs_eval.energies.table import EnergyResult
+from fnqs_eval.energies.twists import parse_twists
+from fnqs_train.checkpointing.checkpoint import DIGEST_NAME, CheckpointPath
 
 RESULT = EnergyResult(
     identifier="a",

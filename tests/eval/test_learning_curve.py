@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from fnqs_eval.learning_curve import Curve, Point, Ratio, Reached, evaluated_steps, mean_point, ratio, reached
+from fnqs_eval.transfer.learning_curve import Curve, Point, Ratio, Reached, evaluated_steps, mean_point, ratio, reached
 
 LIMIT = Point(100, -0.5, 0.0)
 

@@ -6,15 +6,15 @@ import json
 import numpy as np
 import pytest
 
-from fnqs_data.record import Record
-from fnqs_data.store import write_dataset
-from fnqs_eval import held_out, item_result
+from fnqs_data.store.record import Record
+from fnqs_data.store.store import write_dataset
 from fnqs_eval.commands import main as evaluate_main
-from fnqs_eval.item_result import HEADINGS, read_results
-from fnqs_eval.protocol import Item, item_records, read_protocol
-from fnqs_train.checkpoint import resolve_checkpoint, restore_meta, restore_params
+from fnqs_eval.transfer import held_out, item_result
+from fnqs_eval.transfer.item_result import HEADINGS, read_results
+from fnqs_eval.transfer.protocol import Item, item_records, read_protocol
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta, restore_params
 from fnqs_train.commands import train_main
-from fnqs_train.record import read_metrics
+from fnqs_train.monitoring.metrics import read_metrics
 
 CONFIG = """name = "tiny"
 steps = 2

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from fnqs_eval.commands import main as evaluate_main
-from fnqs_eval.report import write_report
-from fnqs_eval.report_data import cost_ratio, read_run
-from fnqs_eval.table import EnergyResult, write_json
-from fnqs_train.checkpoint import Checkpoints
+from fnqs_eval.energies.table import EnergyResult, write_json
+from fnqs_eval.report.report import write_report
+from fnqs_eval.report.report_data import cost_ratio, read_run
+from fnqs_train.checkpointing.checkpoint import Checkpoints
 from fnqs_train.commands import params_template
 from fnqs_train.config import load_config, save_config
 

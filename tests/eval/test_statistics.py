@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fnqs_eval.statistics import reblocked_error, v_score
+from fnqs_eval.energies.statistics import reblocked_error, v_score
 
 
 def autoregressive(rng, correlation, steps, walkers):

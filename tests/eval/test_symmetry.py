@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnqs.cell import reciprocal_vectors
 from fnqs.configuration import fold_twist, make_configuration
+from fnqs.periodic.cell import reciprocal_vectors
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.crystals import primitive_cell
-from fnqs_eval.symmetry import crystal_operations, reduce_by_symmetry
-from fnqs_eval.twists import monkhorst_pack, parse_twists
+from fnqs_eval.energies.symmetry import crystal_operations, reduce_by_symmetry
+from fnqs_eval.energies.twists import monkhorst_pack, parse_twists
 
 BCC = make_configuration(2.7 * np.eye(3), 2.7 * np.array([[0, 0, 0], [0.5, 0.5, 0.5]]))
 SHIFTED = make_configuration(BCC.cell, BCC.protons + np.array([0.3, -0.2, 0.5]))

@@ -5,8 +5,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from fnqs_eval.pictures import plot_training, plot_transfer, running_mean, running_median
-from fnqs_eval.table import EnergyResult, print_table, write_json
+from fnqs_eval.energies.table import EnergyResult, print_table, write_json
+from fnqs_eval.plots import plot_training, plot_transfer, running_mean, running_median
 
 RESULT = EnergyResult(
     identifier="bcc-n08-00123",

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fnqs.configuration import fold_twist
 from fnqs.errors import InputError
-from fnqs_eval.twists import (
+from fnqs_eval.energies.twists import (
     TwistSet,
     monkhorst_pack,
     parse_twists,

@@ -11,16 +11,10 @@ from fnqs.configuration import make_configuration
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.readers import read_records
-from fnqs_data.store import write_dataset
-from fnqs_eval import energy as module
-from fnqs_eval.energy import EvaluationSettings, evaluate_in_turns, evaluate_records
-from fnqs_eval.journal import Journal
-from fnqs_eval.outputs import write_csv, write_extxyz
-from fnqs_eval.reliability import descriptor, judge, rank_correlations, training_distribution
-from fnqs_eval.slots import MEASUREMENTS
-from fnqs_eval.table import EnergyResult
-from fnqs_eval.twists import parse_twists
-from fnqs_eval.zero_shot import (
+from fnqs_data.store.store import write_dataset
+from fnqs_eval.energies import energy as module
+from fnqs_eval.energies.energy import EvaluationSettings, evaluate_in_turns, evaluate_records
+from fnqs_eval.energies.evaluate import (
     at_twists,
     averages,
     evaluate_with_journal,
@@ -29,6 +23,12 @@ from fnqs_eval.zero_shot import (
     settings_at_twists,
     with_averages,
 )
+from fnqs_eval.energies.journal import Journal
+from fnqs_eval.energies.outputs import write_csv, write_extxyz
+from fnqs_eval.energies.reliability import descriptor, judge, rank_correlations, training_distribution
+from fnqs_eval.energies.slots import MEASUREMENTS
+from fnqs_eval.energies.table import EnergyResult
+from fnqs_eval.energies.twists import parse_twists
 
 SETTINGS = EvaluationSettings(walkers=64, equilibration_sweeps=50, target_error=1e-6, max_measurements=2 * MEASUREMENTS)
 

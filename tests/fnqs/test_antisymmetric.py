@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnqs.ansatz.geminal import filled, pairing_matrix
+from fnqs.ansatz.orbital_basis import make_orbital_basis
+from fnqs.ansatz.plane_waves import make_plane_waves
 from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
 from fnqs.model_config import ModelConfig
-from fnqs.orbital_basis import make_orbital_basis
-from fnqs.pairing import filled, pairing_matrix
-from fnqs.plane_waves import make_plane_waves
 from fnqs.system import make_system
 from fnqs.wavefunction import COLD
 from fnqs_data.generate.crystals import lattice

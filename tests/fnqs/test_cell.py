@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnqs.cell import cell_volume, minimum_image_distances, reciprocal_vectors, shortest_wave_vector
+from fnqs.periodic.cell import cell_volume, minimum_image_distances, reciprocal_vectors, shortest_wave_vector
 
 
 def random_cell(seed, skew=0.2):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fnqs.command_line import CommandParser, positive_float, positive_int, run_command
+from fnqs.cli.command_line import CommandParser, positive_float, positive_int, run_command
 from fnqs.errors import InputError
 
 
@@ -52,7 +52,7 @@ def test_exit_codes_pass_and_faults_keep_their_traceback():
 
 def test_a_closed_pipe_is_no_error():
     program = (
-        "import sys; from fnqs.command_line import run_command;"
+        "import sys; from fnqs.cli.command_line import run_command;"
         "sys.exit(run_command('fnqs-x', lambda: [print('x' * 1000) for _ in range(1000)] and None))"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

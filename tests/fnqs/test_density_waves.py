@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fnqs.ansatz.density_waves import EXPONENTS, log_wave_factor, make_waves, number_of_waves, wave_factor
 from fnqs.configuration import make_configuration
-from fnqs.density_waves import EXPONENTS, log_wave_factor, make_waves, number_of_waves, wave_factor
 
 ORBITALS = len(EXPONENTS)
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erfc
 
-from fnqs.cell import cell_volume, reciprocal_vectors
 from fnqs.configuration import Configuration, density_parameter, find_fault
 from fnqs.ewald import ewald_energy, make_ewald, numbers_of_vectors
+from fnqs.periodic.cell import cell_volume, reciprocal_vectors
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 HALF_EDGE = np.array([0.5, 0, 0])

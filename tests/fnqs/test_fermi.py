@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from fnqs.fermi import eigenvectors, fermi_matrix, paired_levels
+from fnqs.ansatz.fermi_function import eigenvectors, fermi_matrix, paired_levels
 
 SIZE = 6
 FILLING = 2.0

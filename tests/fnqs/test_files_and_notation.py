@@ -1,7 +1,7 @@
 import pytest
 
-from fnqs.files import replaced_when_whole, write_text_whole
-from fnqs.notation import with_error
+from fnqs.cli.files import replaced_when_whole, write_text_whole
+from fnqs.cli.notation import with_error
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnqs.forward_laplacian import (
+from fnqs.ansatz.pair_features import (
+    distances,
+    off_diagonal,
+    pair_displacements,
+    sum_messages,
+    sum_over_electrons,
+    sum_over_protons,
+)
+from fnqs.laplacian.jet import (
     Jet,
     add,
     concatenate,
@@ -24,15 +32,7 @@ from fnqs.forward_laplacian import (
     scale,
     shift,
 )
-from fnqs.neighbours import (
-    distances,
-    off_diagonal,
-    pair_displacements,
-    sum_messages,
-    sum_over_electrons,
-    sum_over_protons,
-)
-from fnqs.smooth_lattice import smooth_lattice, smooth_pair
+from fnqs.periodic.smooth_distance import smooth_lattice, smooth_pair
 
 ROUNDING = 1e-10
 """Relative: float64 rounding of a few thousand operations, magnified by inverses of small matrices."""

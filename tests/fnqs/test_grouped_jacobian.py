@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnqs.grouped_jacobian import GroupedJacobian, leaf_groups
-from fnqs.jacobian import StoredJacobian
-from fnqs.log_derivatives import log_derivatives
-from fnqs.natural_gradient import centre_per_configuration, stack_parts
+from fnqs.optimisation.grouped_jacobian import GroupedJacobian, leaf_groups
+from fnqs.optimisation.jacobian import StoredJacobian
+from fnqs.optimisation.log_derivatives import log_derivatives
+from fnqs.optimisation.natural_gradient import centre_per_configuration, stack_parts
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 

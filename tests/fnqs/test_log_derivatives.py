@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from fnqs.log_derivatives import log_derivatives
+from fnqs.optimisation.log_derivatives import log_derivatives
 from fnqs.system import stack_systems
 
 GAMMA = (0.0, 0.0, 0.0)

@@ -10,7 +10,13 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from fnqs.errors import InputError
-from fnqs.natural_gradient import SpringState, _solve_gram, centre_per_configuration, clip_local_energies, spring
+from fnqs.optimisation.natural_gradient import (
+    SpringState,
+    _solve_gram,
+    centre_per_configuration,
+    clip_local_energies,
+    spring,
+)
 
 PARAMS = {"a": jnp.zeros((2, 3), jnp.float64), "b": jnp.zeros(4, jnp.float64)}
 

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fnqs.ansatz.orbital_basis import shells
+from fnqs.ansatz.site_occupancy import RANGE, Neighbourhood, OccupancyNetwork
 from fnqs.model_config import ModelConfig
-from fnqs.occupancy import RANGE, Neighbourhood, OccupancyNetwork
-from fnqs.orbital_basis import shells
 
 CONFIG = ModelConfig(determinants=2, occupancies=5)
 ELECTRONS, PROTONS = 6, 4

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fnqs.ansatz.geminal import Pairing, filled, log_pairs, pairing_matrix
+from fnqs.ansatz.orbital_basis import make_orbital_basis
 from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig
-from fnqs.orbital_basis import make_orbital_basis
-from fnqs.pairing import Pairing, filled, log_pairs, pairing_matrix
 from fnqs.wavefunction import START_OPEN_SHELL, last_pair
 
 CONFIG = ModelConfig(s_exponents=(1.0, 0.3), p_exponents=())

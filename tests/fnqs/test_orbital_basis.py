@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnqs import orbital_basis
-from fnqs.cell import reciprocal_vectors
+from fnqs.ansatz import orbital_basis
+from fnqs.ansatz.geminal import orbitals
+from fnqs.ansatz.orbital_basis import OVERLAP_FLOOR, OrbitalBasis, make_orbital_basis
 from fnqs.configuration import Configuration, make_configuration
 from fnqs.model_config import ModelConfig
-from fnqs.orbital_basis import OVERLAP_FLOOR, OrbitalBasis, make_orbital_basis
-from fnqs.pairing import orbitals
-from fnqs.smooth_lattice import reduced_cell, smooth_lattice
+from fnqs.periodic.cell import reciprocal_vectors
+from fnqs.periodic.smooth_distance import reduced_cell, smooth_lattice
 
 CONFIG = ModelConfig()
 TWIST = np.array([0.13, -0.21, 0.4])

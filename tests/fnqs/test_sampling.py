@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fnqs.configuration import make_configuration
-from fnqs.langevin import langevin
-from fnqs.sampling import NARROWEST, WIDEST, adapt_widths, initial_walkers, metropolis
+from fnqs.sampling.langevin import langevin
+from fnqs.sampling.metropolis import NARROWEST, WIDEST, adapt_widths, initial_walkers, metropolis
 
 TARGET = 0.5
 

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnqs.smooth_lattice import SmoothLattice, reduced_cell, smooth_lattice, smooth_pair, squares_over_the_cell, wrapped
+from fnqs.periodic.smooth_distance import (
+    SmoothLattice,
+    reduced_cell,
+    smooth_lattice,
+    smooth_pair,
+    squares_over_the_cell,
+    wrapped,
+)
 
 FCC = 2.0 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
 BCC = 2.0 * np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from fnqs.jacobian import StoredJacobian
-from fnqs.subspace import SubspaceJacobian, Trained, subspace_of
+from fnqs.optimisation.jacobian import StoredJacobian
+from fnqs.optimisation.subspace import SubspaceJacobian, Trained, subspace_of
 
 LEAVES = {
     "amplitude": {

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from fnqs.ansatz.orbital_basis import REDUNDANT_ENERGY, _grid_counts
 from fnqs.configuration import fold_twist, make_configuration
-from fnqs.orbital_basis import REDUNDANT_ENERGY, _grid_counts
-from fnqs.smooth_lattice import reduced_cell
+from fnqs.periodic.smooth_distance import reduced_cell
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import SHARPNESS_RANGE, START_SHARPNESS, sharpness_of
 

@@ -11,21 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.command_line import run_command
+from fnqs.cli.command_line import run_command
 from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig
 from fnqs.precision import configure
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
-from fnqs_data.record import Record
-from fnqs_data.store import open_dataset, write_dataset
-from fnqs_train.agreement import known_to_all
+from fnqs_data.store.record import Record
+from fnqs_data.store.store import open_dataset, write_dataset
 from fnqs_train.chunks import MemoryConfig
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig, SamplingConfig
+from fnqs_train.distributed.broadcast import known_to_all
+from fnqs_train.distributed.processes import Place
+from fnqs_train.distributed.session import started
 from fnqs_train.loop import train
-from fnqs_train.processes import Place
-from fnqs_train.record import MetricsRecord
-from fnqs_train.starting import started
+from fnqs_train.monitoring.metrics import MetricsRecord
 
 MODEL = ModelConfig(features=8, vectors=4, amplitudes=4, radial_functions=4, proton_rounds=1)
 

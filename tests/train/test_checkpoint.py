@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_train import checkpoint as module
-from fnqs_train.checkpoint import (
+from fnqs_train.checkpointing import checkpoint as module
+from fnqs_train.checkpointing.checkpoint import (
     CheckpointPath,
     Checkpoints,
     find_damage,

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fnqs.cli.settings import attribute_meanings, to_toml
 from fnqs.errors import InputError
-from fnqs.settings import attribute_meanings, to_toml
 from fnqs_train.commands import finetune_config
 from fnqs_train.config import RunConfig, changed_keys, describe_config, load_config, recipe_path, save_config
 

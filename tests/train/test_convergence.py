@@ -5,7 +5,7 @@ import pytest
 
 from fnqs_train import commands
 from fnqs_train.config import DataConfig, RunConfig
-from fnqs_train.convergence import WINDOW, has_converged
+from fnqs_train.monitoring.convergence import WINDOW, has_converged
 
 
 def rows(energies):

@@ -14,17 +14,23 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs.natural_gradient import spring
-from fnqs_data.store import write_dataset
-from fnqs_train import checkpoint as checkpoint_module
+from fnqs.optimisation.natural_gradient import spring
+from fnqs_data.store.store import write_dataset
 from fnqs_train import loop
 from fnqs_train import step as step_module
-from fnqs_train.checkpoint import CheckpointPath, Checkpoints, find_damage, resolve_checkpoint, restore_params
+from fnqs_train.checkpointing import checkpoint as checkpoint_module
+from fnqs_train.checkpointing.checkpoint import (
+    CheckpointPath,
+    Checkpoints,
+    find_damage,
+    resolve_checkpoint,
+    restore_params,
+)
+from fnqs_train.checkpointing.digests import DIGEST_NAME, digests_of
 from fnqs_train.chunks import Chunks, MemoryConfig, choose_chunks
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig
-from fnqs_train.digests import DIGEST_NAME, digests_of
 from fnqs_train.loop import train
-from fnqs_train.record import read_metrics
+from fnqs_train.monitoring.metrics import read_metrics
 from fnqs_train.step import StepReport
 
 CLOCKS = ("seconds_per_step", "data_wait_seconds", "elapsed_seconds")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_data.store import write_dataset
+from fnqs_data.store.store import write_dataset
 from fnqs_train import loop
-from fnqs_train.checkpoint import resolve_checkpoint, restore_meta, restore_params
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta, restore_params
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, RunConfig, load_config
 from fnqs_train.loop import train
-from fnqs_train.record import read_metrics
+from fnqs_train.monitoring.metrics import read_metrics
 from fnqs_train.step import StepReport
 from fnqs_train.walkers import Population
 

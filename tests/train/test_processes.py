@@ -9,10 +9,10 @@ import time
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_train import meeting, peers
-from fnqs_train.meeting import gather, join
-from fnqs_train.peers import Peers
-from fnqs_train.processes import Place, find_place, first_host
+from fnqs_train.distributed import rendezvous, watchdog
+from fnqs_train.distributed.processes import Place, find_place, first_host
+from fnqs_train.distributed.rendezvous import gather, join
+from fnqs_train.distributed.watchdog import Peers
 
 SLURM = {
     "SLURM_JOB_ID": "1234",
@@ -169,8 +169,8 @@ def pair(monkeypatch):
         raise SystemExit  # ends the watching thread alone
 
     monkeypatch.setattr(Peers, "_end", end)
-    monkeypatch.setattr(peers, "SILENT_SECONDS", 1.0)
-    monkeypatch.setattr(peers, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(watchdog, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(watchdog, "GRACE_SECONDS", 0.0)
     ours, theirs = socket.socketpair()
     guard = Peers("fnqs-train", Place(0, 2), {1: ours})
     yield guard, theirs, ends
@@ -187,7 +187,7 @@ def test_a_closed_connection_is_a_lost_process(pair):
     assert sentence == (
         "process 1 of 2 was lost (its connection was closed); go on from the last checkpoint with --resume"
     )
-    assert code == peers.LOST
+    assert code == watchdog.LOST
 
 
 @ends_in_thread
@@ -200,15 +200,15 @@ def test_a_silent_process_is_lost(pair):
 @ends_in_thread
 def test_a_failure_is_passed_on(pair):
     guard, theirs, ends = pair
-    meeting.send_line(theirs, {"beat": True})
-    meeting.send_line(theirs, {"failed": "no space left on device"})
+    rendezvous.send_line(theirs, {"beat": True})
+    rendezvous.send_line(theirs, {"failed": "no space left on device"})
     guard.wait_for_news(5)
     assert "process 1 of 2 was lost (it stopped: no space left on device)" in ends[0][0]
 
 
 CHATTER = """
 import os, threading, time
-from fnqs_train.peers import say_last
+from fnqs_train.distributed.watchdog import say_last
 
 def complain():
     while True:
@@ -231,7 +231,7 @@ def test_nothing_follows_the_last_sentence():
 
 ABORT = """
 import ctypes, os, threading, time
-from fnqs_train.peers import delay_aborts, say_last
+from fnqs_train.distributed.watchdog import delay_aborts, say_last
 
 delay_aborts()
 threading.Thread(target=ctypes.CDLL(None).abort).start()
@@ -248,7 +248,7 @@ def test_an_abort_of_the_runtime_waits_for_the_sentence():
 
 def test_a_good_bye_is_no_failure(pair):
     guard, theirs, ends = pair
-    meeting.send_line(theirs, {"bye": True})
+    rendezvous.send_line(theirs, {"bye": True})
     theirs.close()
     guard.close()
     assert ends == []

@@ -1,6 +1,6 @@
 import io
 
-from fnqs_train.progress import TrainingProgress, duration
+from fnqs_train.monitoring.progress import TrainingProgress, duration
 
 
 class Terminal(io.StringIO):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_train.record import MetricsRecord, read_metrics
+from fnqs_train.monitoring.metrics import MetricsRecord, read_metrics
 
 
 def write_steps(folder, steps, **options):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_data.store import write_dataset
-from fnqs_data.stream import ConfigurationStream
+from fnqs_data.store.store import write_dataset
+from fnqs_data.stream.stream import ConfigurationStream
+from fnqs_train.distributed.sharded_arrays import read_arrays, write_arrays
 from fnqs_train.schedule import LARGEST, ROUND, Schedule
-from fnqs_train.shares import read_arrays, write_arrays
 from fnqs_train.walkers import Population
 
 COUNT, SIZE = 24, 4

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fnqs_train.checkpoint import CheckpointPath, find_damage
-from fnqs_train.orbax_trees import restore_plain
-from fnqs_train.peers import LOST
-from fnqs_train.record import read_metrics
-from fnqs_train.shares import read_arrays
+from fnqs_train.checkpointing.checkpoint import CheckpointPath, find_damage
+from fnqs_train.checkpointing.orbax_trees import restore_plain
+from fnqs_train.distributed.sharded_arrays import read_arrays
+from fnqs_train.distributed.watchdog import LOST
+from fnqs_train.monitoring.metrics import read_metrics
 
 STEPS = 50
 PROGRAM = Path(__file__).with_name("parallel_run.py")
@@ -165,10 +165,10 @@ import sys
 from functools import partial
 import jax, numpy as np
 from jax.sharding import NamedSharding
-from fnqs.command_line import run_command
-from fnqs_train.processes import Place
-from fnqs_train.sharding import CUT, SAME, make_mesh
-from fnqs_train.starting import started
+from fnqs.cli.command_line import run_command
+from fnqs_train.distributed.processes import Place
+from fnqs_train.distributed.sharding import CUT, SAME, make_mesh
+from fnqs_train.distributed.session import started
 
 def main():
     with started("sums", Place(int(sys.argv[1]), 2, "localhost", int(sys.argv[2])), seconds=60):

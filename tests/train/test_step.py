@@ -9,8 +9,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from fnqs.local_energy import local_energies
-from fnqs.log_derivatives import log_derivatives
-from fnqs.subspace import ALL, Trained, subspace_of
+from fnqs.optimisation.log_derivatives import log_derivatives
+from fnqs.optimisation.subspace import ALL, Trained, subspace_of
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_train.chunks import Chunks

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_train.shares import read_arrays, write_arrays
+from fnqs_train.distributed.sharded_arrays import read_arrays, write_arrays
 from fnqs_train.walkers import START_WIDTH, Population
 
 NUMBERS = np.array([2, 4, 2, 8, 4, 2])

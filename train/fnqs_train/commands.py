@@ -14,18 +14,17 @@ from typing import Literal
 import jax
 import numpy as np
 
-from fnqs.command_line import CommandParser, positive_float, positive_int, run_command
+from fnqs.cli.command_line import CommandParser, positive_float, positive_int, run_command
+from fnqs.cli.settings import to_table, to_toml
 from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
 from fnqs.precision import configure
-from fnqs.settings import to_table, to_toml
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
 from fnqs_data.readers import read_records
-from fnqs_data.store import Dataset, open_dataset, write_dataset
-from fnqs_train.agreement import known_to_all
-from fnqs_train.checkpoint import FOLDER_NAME, CheckpointPath, resolve_checkpoint, restore_params
+from fnqs_data.store.store import Dataset, open_dataset, write_dataset
+from fnqs_train.checkpointing.checkpoint import FOLDER_NAME, CheckpointPath, resolve_checkpoint, restore_params
 from fnqs_train.config import (
     CONFIG_NAME,
     RunConfig,
@@ -35,11 +34,12 @@ from fnqs_train.config import (
     load_config,
     recipe_path,
 )
-from fnqs_train.convergence import WINDOW, has_converged
+from fnqs_train.distributed.broadcast import known_to_all
+from fnqs_train.distributed.processes import Place, add_process_options, find_place
+from fnqs_train.distributed.session import started
 from fnqs_train.loop import train
-from fnqs_train.processes import Place, add_process_options, find_place
-from fnqs_train.record import METRICS_NAME, read_metrics
-from fnqs_train.starting import started
+from fnqs_train.monitoring.convergence import WINDOW, has_converged
+from fnqs_train.monitoring.metrics import METRICS_NAME, read_metrics
 
 RUNS = Path("runs")
 """Folder, in the current one, of runs whose place is not given."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fnqs.cli.files import replaced_when_whole, write_text_whole
+from fnqs.cli.settings import apply_overrides, describe, from_table, read_toml, to_table, to_toml
 from fnqs.errors import InputError
-from fnqs.files import replaced_when_whole, write_text_whole
 from fnqs.model_config import ModelConfig
-from fnqs.settings import apply_overrides, describe, from_table, read_toml, to_table, to_toml
 from fnqs_train.chunks import MemoryConfig
 
 CONFIG_NAME = "config.toml"

@@ -12,24 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnqs.errors import InputError
-from fnqs.subspace import Trained
+from fnqs.optimisation.subspace import Trained
 from fnqs.wavefunction import WaveFunction
-from fnqs_data.mixture import mixture_weights
-from fnqs_data.store import Dataset
-from fnqs_data.stream import ConfigurationStream
-from fnqs_train.checkpoint import Checkpoints
+from fnqs_data.store.store import Dataset
+from fnqs_data.stream.mixture import mixture_weights
+from fnqs_data.stream.stream import ConfigurationStream
+from fnqs_train.checkpointing.checkpoint import Checkpoints
 from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import RunConfig, save_config
-from fnqs_train.memory_faults import StepPrograms
-from fnqs_train.preparation import PreparedBatches
-from fnqs_train.progress import TrainingProgress
-from fnqs_train.record import MetricsRecord
+from fnqs_train.distributed.sharding import fetch_walkers, make_mesh, place_same, place_walkers, random_keys
+from fnqs_train.distributed.stopping import Stopped, stop_requested
+from fnqs_train.memory import StepPrograms
+from fnqs_train.monitoring.metrics import MetricsRecord
+from fnqs_train.monitoring.progress import TrainingProgress
+from fnqs_train.monitoring.step_averages import Window
+from fnqs_train.prefetch import PreparedBatches
 from fnqs_train.schedule import Schedule
-from fnqs_train.sharding import fetch_walkers, make_mesh, place_same, place_walkers, random_keys
 from fnqs_train.step import Learned, StepReport, make_equilibration, make_optimizer, make_step
-from fnqs_train.stopping import Stopped, stop_requested
 from fnqs_train.walkers import Population
-from fnqs_train.window import Window
 
 PATIENCE = 5
 """Steps in a row that may be refused for non-finite numbers before the last checkpoint is restored."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fnqs.errors import InputError
-from fnqs_data.stream import ConfigurationStream
+from fnqs_data.stream.stream import ConfigurationStream
 from fnqs_train.walkers import NEVER, Population
 
 ROUND = 50

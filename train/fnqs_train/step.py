@@ -13,21 +13,21 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
-from fnqs.grouped_jacobian import GroupedJacobian
-from fnqs.jacobian import Jacobian, StoredJacobian
-from fnqs.langevin import langevin
 from fnqs.local_energy import local_energies
-from fnqs.log_derivatives import log_derivatives
-from fnqs.natural_gradient import centre_per_configuration, clip_local_energies, spring, stack_parts
-from fnqs.sampling import adapt_widths, initial_walkers, metropolis
-from fnqs.smooth_lattice import wrapped
-from fnqs.subspace import ALL, SubspaceJacobian, Trained, subspace_of
+from fnqs.optimisation.grouped_jacobian import GroupedJacobian
+from fnqs.optimisation.jacobian import Jacobian, StoredJacobian
+from fnqs.optimisation.log_derivatives import log_derivatives
+from fnqs.optimisation.natural_gradient import centre_per_configuration, clip_local_energies, spring, stack_parts
+from fnqs.optimisation.subspace import ALL, SubspaceJacobian, Trained, subspace_of
+from fnqs.periodic.smooth_distance import wrapped
+from fnqs.sampling.langevin import langevin
+from fnqs.sampling.metropolis import adapt_widths, initial_walkers, metropolis
 from fnqs.system import System
 from fnqs.walker_axis import WalkerAxis
 from fnqs.wavefunction import WaveFunction
 from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
-from fnqs_train.sharding import compile_for, walker_axis
+from fnqs_train.distributed.sharding import compile_for, walker_axis
 
 MOVES = {"metropolis": metropolis, "langevin": langevin}
 """Ways to move the walkers, by their names in a config."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fnqs.errors import InputError
-from fnqs_train.shares import Share
+from fnqs_train.distributed.sharded_arrays import Share
 
 START_WIDTH = 0.25
 """Step width (bohr) of a configuration never sampled before; adapted at once."""

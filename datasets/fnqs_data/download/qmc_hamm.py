@@ -18,7 +18,7 @@ from pathlib import Path
 from fnqs.errors import InputError
 from fnqs_data.download.fetching import Server
 from fnqs_data.readers import iterate_records
-from fnqs_data.record import Record
+from fnqs_data.store.record import Record
 
 PUBLIC = "https://girder.hub.yt"
 TABLE, ITEM = "/api/v1/qmc/table", "/api/v1/item/{}/download"

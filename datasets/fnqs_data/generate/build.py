@@ -25,9 +25,9 @@ from fnqs.precision import cache_folder
 from fnqs_data.generate.disordered import DISORDERED
 from fnqs_data.generate.draw import draw_configurations
 from fnqs_data.generate.recipe import Family, Recipe, parse_recipe, read_recipe
-from fnqs_data.record import Record, decode_record, encode_record
-from fnqs_data.splits import HeldOut
-from fnqs_data.store import PARTIAL, Dataset, open_dataset, resume_dataset, resumed_folder
+from fnqs_data.store.record import Record, decode_record, encode_record
+from fnqs_data.store.splits import HeldOut
+from fnqs_data.store.store import PARTIAL, Dataset, open_dataset, resume_dataset, resumed_folder
 
 GENERATOR_VERSION = 2
 """Raised whenever the same recipe would give other configurations."""

@@ -10,8 +10,8 @@ from ase.build import bulk, make_supercell
 from ase.geometry import minkowski_reduce
 from ase.spacegroup import crystal
 
-from fnqs.cell import cell_volume
 from fnqs.errors import InputError
+from fnqs.periodic.cell import cell_volume
 
 ATOMIC_CRYSTALS = ("bcc", "fcc", "sc", "hcp", "diamond", "beta-tin", "cs-iv")
 

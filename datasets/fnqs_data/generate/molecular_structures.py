@@ -20,7 +20,7 @@ import numpy as np
 from ase.geometry import find_mic
 from ase.spacegroup import crystal
 
-from fnqs.cell import cell_volume
+from fnqs.periodic.cell import cell_volume
 from fnqs_data.generate.crystals import lattice
 
 

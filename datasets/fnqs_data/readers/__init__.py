@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fnqs.errors import InputError
-from fnqs_data.manifest import MANIFEST
 from fnqs_data.readers.ase_readers import counted_from_start, format_of, records_of
 from fnqs_data.readers.extxyz import iterate_extxyz
 from fnqs_data.readers.guarded import iterate_guarded
 from fnqs_data.readers.qmc_hamm import is_hdf5
-from fnqs_data.record import Record
-from fnqs_data.store import open_dataset
+from fnqs_data.store.manifest import MANIFEST
+from fnqs_data.store.record import Record
+from fnqs_data.store.store import open_dataset
 
 
 def read_records(path: str | os.PathLike, frames: slice | None = None) -> list[Record]:

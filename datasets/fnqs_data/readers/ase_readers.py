@@ -15,11 +15,11 @@ from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, get_compression, ioformats
 
 from fnqs.errors import InputError
-from fnqs_data.manifest import file_digest
 from fnqs_data.readers.extxyz import ends_within_number
 from fnqs_data.readers.frames import record_from_atoms
 from fnqs_data.readers.trajectory import iterate_trajectory
-from fnqs_data.record import Record
+from fnqs_data.store.manifest import file_digest
+from fnqs_data.store.record import Record
 
 REFUSED = {
     "db": "a data base",

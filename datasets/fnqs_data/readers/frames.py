@@ -9,7 +9,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from fnqs.configuration import find_twist_fault, make_configuration
 from fnqs.errors import InputError
 from fnqs_data.readers.plausible import check_geometry, find_implausible
-from fnqs_data.record import Record
+from fnqs_data.store.record import Record
 
 SMALLEST_MOMENT = 0.01
 """Total magnetic moment (electrons) that is taken for a spin polarisation, not for rounding."""

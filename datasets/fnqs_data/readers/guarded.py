@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from fnqs.errors import InputError
-from fnqs_data.record import Record, decode_record
+from fnqs_data.store.record import Record, decode_record
 
 LENGTH = struct.Struct("<I")
 START_PATIENCE = 120.0

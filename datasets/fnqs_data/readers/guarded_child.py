@@ -18,7 +18,7 @@ from fnqs.errors import InputError
 from fnqs_data.readers.ase_readers import iterate_other
 from fnqs_data.readers.guarded import LENGTH, Message, Task
 from fnqs_data.readers.qmc_hamm import is_hdf5, iterate_qmc_hamm
-from fnqs_data.record import Record, encode_record
+from fnqs_data.store.record import Record, encode_record
 
 MEMORY = 1 << 30
 """Bytes that reading may add to what the imports took."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fnqs.cell import minimum_image_distances
 from fnqs.errors import InputError
-from fnqs_data.record import Record
+from fnqs.periodic.cell import minimum_image_distances
+from fnqs_data.store.record import Record
 
 MOST_PROTONS = 1024
 """Protons of one configuration; the check of all distances grows as N squared, to 4 s and 0.3 GB at this N."""

@@ -9,12 +9,12 @@ from pathlib import Path
 import h5py
 
 from fnqs.errors import InputError
-from fnqs_data.manifest import file_digest
 from fnqs_data.readers.extxyz import LARGEST_FRAME, single_frame
 from fnqs_data.readers.frames import QMC_HAMM_METHOD, record_from_atoms
 from fnqs_data.readers.hdf5_nodes import dataset_at
 from fnqs_data.readers.qmc_hamm_arrays import record_from_arrays
-from fnqs_data.record import Record
+from fnqs_data.store.manifest import file_digest
+from fnqs_data.store.record import Record
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 

@@ -15,7 +15,7 @@ from fnqs.errors import InputError
 from fnqs_data.readers.frames import forces_label, number_label, to_hartree
 from fnqs_data.readers.hdf5_nodes import dataset_at
 from fnqs_data.readers.plausible import MOST_PROTONS, check_geometry, find_implausible
-from fnqs_data.record import Record
+from fnqs_data.store.record import Record
 
 CORRECTION_TOLERANCE = 1e-6
 """eV; energies of thousands of eV carry rounding of 1e-12 of themselves through two sums."""

@@ -1,0 +1,1 @@
+"""A look at data: pictures, pair distances and near-duplicates."""

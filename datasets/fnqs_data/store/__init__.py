@@ -1,0 +1,1 @@
+"""Data sets on the disk: records, their shards, manifests and splits."""

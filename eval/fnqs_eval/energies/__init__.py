@@ -1,0 +1,1 @@
+"""Energies of a trained model: sampling, statistics, twists, tables and a journal."""

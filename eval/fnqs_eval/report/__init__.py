@@ -1,0 +1,1 @@
+"""One page, and a card, that tell everything about runs."""

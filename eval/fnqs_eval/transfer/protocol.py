@@ -1,0 +1,201 @@
+"""A held-out protocol: what is evaluated and trained on that a foundation run never saw, as a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fnqs.cli.settings import describe, from_table, read_toml
+from fnqs.errors import InputError
+from fnqs_data.generate.build import cached_dataset
+from fnqs_data.readers import read_records
+from fnqs_data.store.record import Record
+from fnqs_data.store.store import Dataset
+
+
+@dataclass(frozen=True)
+class Item:
+    """One `[[item]]`: held-out configurations, and how long they are trained on.
+
+    Attributes:
+        name: its folder in the output.
+        data: recipe (TOML), data set folder or file of configurations; looked for beside the protocol, then in the
+            current folder.
+        split: instead of data, a split of the run's own data set that was not trained on.
+        configurations: so many of these, spread over their densities.
+        number: protons N in each of them; unset: any.
+        walkers: walkers of each configuration in both trainings.
+        together: configurations that meet in a step, at most.
+        finetune_steps: steps of fine-tuning, whose end is the limit; enough for the energy to have settled.
+        scratch_steps: steps from scratch.
+        train: what fine-tuning changes; from scratch all parameters are trained.
+        rank: of low-rank changes.
+    """
+
+    name: str
+    data: str | None = None
+    split: str | None = None
+    configurations: int = 1
+    number: int | None = None
+    walkers: int = 128
+    together: int = 4
+    finetune_steps: int = 200
+    scratch_steps: int = 2000
+    train: Literal["all", "heads", "low-rank"] = "all"
+    rank: int = 4
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Settings of all items.
+
+    Attributes:
+        within: a training is there when its E/N stays less than this (Ha) above the limit; curves are evaluated to a
+            third of it, the limit and the zero-shot energy to a fifth.
+        walkers: walkers of each evaluated configuration.
+        equilibration_sweeps: all-electron moves before an evaluation counts.
+        measurements: local energies of a walker, at most, in an evaluation.
+        forgetting_configurations: configurations of the training set on which forgetting is measured; 0: it is not.
+        forgetting_error: standard error of E/N (Ha) of each of them.
+        seed: of the evaluations.
+    """
+
+    within: float = 5e-4
+    walkers: int = 256
+    equilibration_sweeps: int = 200
+    measurements: int = 4096
+    forgetting_configurations: int = 8
+    forgetting_error: float = 1e-3
+    seed: int = 0
+
+
+def read_protocol(path: Path) -> tuple[Protocol, list[Item]]:
+    """Read and check a protocol; `[defaults]` holds keys for all items that do not set them.
+
+    Raises:
+        InputError: no such file, an unknown key, a value out of range, an item without data or with a taken name.
+    """
+    table = read_toml(path)
+    tables, defaults = table.pop("item", []), table.pop("defaults", {})
+    if not isinstance(tables, list) or not tables or not all(isinstance(item, dict) for item in tables):
+        raise InputError(f"{path}: there are no [[item]] tables; add one for everything held out")
+    if not isinstance(defaults, dict) or {"name", "data", "split"} & defaults.keys():
+        raise InputError(f"{path}: [defaults] holds keys that many items share, such as walkers; not name, data, split")
+    protocol = from_table(Protocol, table, str(path))
+    _check(protocol, _PROTOCOL_RANGES, str(path))
+    items: list[Item] = []
+    for place, item in enumerate(tables, start=1):
+        where = f"{path}: [[item]] {place}"
+        items.append(from_table(Item, {**defaults, **item}, where))
+        _check(items[-1], _ITEM_RANGES, where)
+        if (items[-1].data is None) == (items[-1].split is None):
+            raise InputError(f"{where}: give either data (a recipe, folder or file) or split (of the run's own data)")
+        if items[-1].name in [other.name for other in items[:-1]]:
+            raise InputError(f"{where}: another item has the name {items[-1].name!r} already")
+    return protocol, items
+
+
+def describe_protocol() -> str:
+    """Every key of a protocol with its default and meaning, for --help."""
+    items = f"[[item]], one each, or [defaults] for all\n{describe(Item)}"
+    return f"Keys of a protocol (TOML):\n{describe(Protocol)}\n\n{items}"
+
+
+def item_records(item: Item, dataset: Dataset | None, protocol_file: Path, trained_split: str) -> list[Record]:
+    """Choose the configurations of an item.
+
+    Args:
+        item: of the protocol.
+        dataset: of the run, for items that name a split.
+        protocol_file: whose folder data is looked for in.
+        trained_split: which is not held out.
+
+    Raises:
+        InputError: data that are missing, unreadable or have no such configurations.
+    """
+    if item.data is None:
+        assert dataset is not None, "the caller opens it where an item names a split"
+        if item.split == trained_split:
+            raise InputError(f"{protocol_file}: item {item.name}: the run was trained on split {item.split!r}")
+        source, chosen = dataset, dataset.where(split=item.split)
+    else:
+        path = _find(item.data, protocol_file)
+        source = cached_dataset(path) if path.suffix == ".toml" else read_records(path)
+        chosen = np.arange(len(source))
+    records = _spread(source, chosen, item)
+    if not records:
+        wanted = "" if item.number is None else f" with N = {item.number}"
+        raise InputError(
+            f"{protocol_file}: item {item.name}: {item.data or f'split {item.split!r}'} has no configurations{wanted}"
+        )
+    return [dataclasses.replace(record, split="train") for record in records]
+
+
+def training_records(dataset: Dataset, split: str, count: int) -> list[Record]:
+    """Choose records of the training set evenly over its order, so that all families are among them."""
+    chosen = dataset.where(split=split)
+    places = np.unique(np.linspace(0, len(chosen) - 1, min(count, len(chosen))).round().astype(int))
+    return dataset.read(chosen[places]) if len(chosen) else []
+
+
+def _find(data: str, protocol_file: Path) -> Path:
+    for folder in (protocol_file.parent, Path()):
+        path = folder / Path(data).expanduser()
+        if path.exists():
+            return path
+    raise InputError(f"{protocol_file}: {data} is neither beside the protocol nor in the current folder")
+
+
+def _spread(source: Dataset | Sequence[Record], chosen: np.ndarray, item: Item) -> list[Record]:
+    if isinstance(source, Dataset):
+        numbers, densities = source.numbers[chosen], source.density_parameters[chosen]
+    else:
+        numbers = np.array([source[i].number for i in chosen])
+        densities = np.array([source[i].density_parameter for i in chosen])
+    kept = np.arange(len(chosen)) if item.number is None else np.flatnonzero(numbers == item.number)
+    ordered = chosen[kept[np.argsort(densities[kept], kind="stable")]]
+    count = min(item.configurations, len(ordered))
+    # One configuration is the middle one, several reach from end to end.
+    places = [len(ordered) // 2] if count == 1 else np.linspace(0, len(ordered) - 1, count).round().astype(int)
+    return [source[int(ordered[place])] for place in places] if count else []
+
+
+def _check(settings: Any, ranges: dict[str, tuple[Callable[[Any], bool], str]], where: str) -> None:
+    for key, (sound, wanted) in ranges.items():
+        value = getattr(settings, key)
+        if value is not None and not sound(value):
+            raise InputError(f"{where}: {key} is {value!r} but must be {wanted}")
+
+
+def _at_least(bound: int) -> tuple[Callable[[Any], bool], str]:
+    return (lambda x: x >= bound), f"{bound} or more"
+
+
+_POSITIVE: tuple[Callable[[Any], bool], str] = (lambda x: 0 < x < float("inf")), "above 0"
+_PROTOCOL_RANGES = {
+    "within": _POSITIVE,
+    "walkers": _at_least(2),
+    "equilibration_sweeps": _at_least(0),
+    "measurements": _at_least(2),
+    "forgetting_configurations": _at_least(0),
+    "forgetting_error": _POSITIVE,
+    "seed": _at_least(0),
+}
+_ITEM_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (
+        lambda x: bool(x) and Path(x).name == x and not x.startswith((".", "_")),
+        'a plain folder name without "/"',
+    ),
+    "configurations": _at_least(1),
+    "number": ((lambda x: x >= 2 and x % 2 == 0), "even and 2 or more"),
+    "walkers": _at_least(2),
+    "together": _at_least(1),
+    "finetune_steps": _at_least(1),
+    "scratch_steps": _at_least(1),
+    "rank": _at_least(1),
+}

@@ -1,0 +1,81 @@
+"""The command fnqs-evaluate transfer --protocol: one item after another, each result written when it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fnqs.errors import InputError
+from fnqs_eval.transfer.held_out import Foundation, run_item
+from fnqs_eval.transfer.item_result import HEADINGS, RESULTS_NAME, ItemResult, write_results
+from fnqs_eval.transfer.protocol import item_records, read_protocol, training_records
+from fnqs_eval.transfer.protocol_picture import plot_items
+from fnqs_train.checkpointing.checkpoint import CheckpointPath
+from fnqs_train.commands import load_dataset, load_params
+from fnqs_train.config import load_config
+
+
+def run_protocol(checkpoint: CheckpointPath, file: Path, folder: Path, *, restart: bool) -> int:
+    """Do what is left of a protocol and print its table.
+
+    Args:
+        checkpoint: the foundation model.
+        file: the protocol.
+        folder: of the results.
+        restart: delete what an earlier protocol left there.
+
+    Raises:
+        InputError: a wrong protocol, missing data, or a folder of something else.
+    """
+    protocol, items = read_protocol(file)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "protocol.toml").exists():
+        raise InputError(f"{folder}: the folder holds something else; choose another one with --output")
+    config = load_config(checkpoint.run_folder)
+    wanted = protocol.forgetting_configurations
+    own = load_dataset(config) if wanted or any(item.split is not None for item in items) else None
+    records = [item_records(item, own, file, config.data.split) for item in items]
+    remembered = training_records(own, config.data.split, wanted) if own is not None and wanted else []
+    foundation = Foundation(checkpoint, config, load_params(checkpoint, config), remembered, folder)
+    if restart and folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, folder / "protocol.toml")
+    provenance = {
+        "run": config.name,
+        "step": checkpoint.step,
+        "protocol": file.name,
+        "settings": dataclasses.asdict(protocol),
+        "versions": {name: version(name) for name in ("fnqs", "jax", "numpy")},
+    }
+    results: list[ItemResult] = []
+    for item, chosen in zip(items, records, strict=True):
+        results.append(run_item(foundation, protocol, item, chosen, lambda text: print(text, file=sys.stderr)))
+        write_results(folder / RESULTS_NAME, results, provenance)
+        plot_items(results, folder / "transfer.png")
+        print(f"{item.name} done", file=sys.stderr)
+    _print_table(results, f"{foundation.name} on what was held out, within {1e3 * protocol.within:g} mHa per atom")
+    print(f"written: {folder}/{RESULTS_NAME}, transfer.png")
+    return 0
+
+
+def _print_table(results: list[ItemResult], title: str) -> None:
+    """Print the results as a table whose columns are the items: there are more numbers than items."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    rows = [result.row() for result in results]
+    table.add_column(HEADINGS[0], no_wrap=True)
+    for row in rows:
+        table.add_column(Text(row[0]), justify="right", no_wrap=True)
+    for place, heading in enumerate(HEADINGS[1:], start=1):
+        table.add_row(heading, *[Text(row[place]) for row in rows])
+    print(title)
+    console = Console(highlight=False, width=10_000)
+    console.width = console.measure(table).maximum
+    console.print(table)

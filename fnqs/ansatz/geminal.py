@@ -1,0 +1,196 @@
+"""The antisymmetric part: a determinant of singlet pairs in proton-centred orbitals.
+
+The pair function of an up electron i and a down electron j is phi_ij = sum_ab u_a(i) P_ab u_b(j). The orbitals u
+see all electrons (backflow positions and amplitudes); P = F(H) comes from a learned mean-field
+Hamiltonian and a Fermi function at half filling: sharp, it is a Slater determinant of the lowest states; soft, an
+antisymmetrised geminal power (a resonating-valence-bond state), which also fills open shells evenly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from fnqs.ansatz.fermi_function import eigenvectors, fermi_matrix, paired_levels
+from fnqs.ansatz.orbital_basis import OrbitalBasis
+from fnqs.laplacian.jet import (
+    Field,
+    Jet,
+    add,
+    concatenate,
+    elementwise,
+    linear,
+    log_determinant,
+    product,
+    scale,
+    shift,
+)
+from fnqs.laplacian.particle_jet import ParticleJet, bilinear_pairs, halves
+from fnqs.model_config import ModelConfig
+from fnqs.periodic.smooth_distance import SmoothLattice, smooth_pair
+
+LEAST_KEPT = 0.1
+"""Share of an open shell below which what is left of it is no longer magnified."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pairing:
+    """The pairs of one determinant (any leading batch axes), for unnormalised orbitals, float64 or complex128.
+
+    Attributes:
+        closed: (B, B) P, the pairs in closed shells and in empty levels.
+        last: (B, B) the last pair of an open shell, up spin along the rows; zero without one, None where psi has none
+            in any configuration.
+        open_shell: () 1 with an open shell, else 0.
+    """
+
+    closed: jax.Array
+    last: jax.Array | None = None
+    open_shell: jax.Array | None = None
+
+
+def pairing_matrix(
+    basis: OrbitalBasis,
+    onsite: jax.Array,
+    inverse_temperature: jax.Array,
+    virtual: jax.Array,
+    open_shell: jax.Array,
+    pairs: int,
+) -> Pairing:
+    """Pair the levels of H = H_0 + v, where v is learned, diagonal in symmetrically orthogonalised orbitals.
+
+    In these no level moves by more than the largest v. (v S + S v)/2 between the orbitals as they are, which overlap,
+    moves them by up to |v| times the square root of the condition number of S, in dense cells by 30 to 80 times |v|:
+    log psi then had derivatives that ended the optimisation.
+
+    Real H: P = F_closed(H) - l (F_virtual(H) - F_shell(H)): pairs of time-reversed states in the closed shells,
+    pairs of the other sign in the lowest empty levels (as in a stretched bond: sigma_g^2 - l sigma_u^2); and the last
+    pair V T V^T of an open shell. Its levels V are those of H_0, projected on the shell of H: closed shells
+    and last pair are made of the same orbitals whatever is learned, as the Jastrow factor, which meets both, needs.
+    Complex H (a general twist): both spins fill the same N/2 lowest states, P = C C^T without conjugation, so that
+    both carry the same twist; C = F(H) V with the occupied eigenvectors V held fixed keeps derivatives finite where
+    levels cross.
+
+    At the half points psi could be real; here it is complex as at any twist. Orbitals exp(ikr) u(r) come without
+    exp(-ikr) u(r), so no gauge makes H real: of a free electron in a cube of 8 protons k and -k = k - G, equal by time
+    reversal, come out 26 mHa apart.
+
+    Args:
+        basis: constants of the configuration, B orbitals.
+        onsite: (B,) v, Ha.
+        inverse_temperature: () 1/Ha.
+        virtual: () l.
+        open_shell: (K,) coefficients of the pair states of an open shell.
+        pairs: N/2.
+
+    Returns:
+        the pairs; all symmetric but for triplets in an open shell.
+    """
+    if not jnp.iscomplexobj(basis.hamiltonian):
+        inverse, hamiltonian = jnp.asarray(basis.inverse), jnp.asarray(basis.hamiltonian)
+        fillings = jnp.asarray(basis.shell.fillings).astype(onsite.dtype)
+        states = jnp.asarray(basis.shell.states)
+        weights = jnp.stack([jnp.ones_like(virtual), virtual, -virtual])
+        shell = jnp.asarray(basis.root).T @ jnp.asarray(basis.shell.levels)
+        closed, followed = paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)
+        levels = inverse.T @ (followed / _kept(shell, followed))
+        last = jnp.einsum("k,kgh->gh", open_shell, states)
+        return Pairing(closed, levels @ last @ levels.T, jnp.any(states != 0).astype(closed.dtype))
+    filling = jnp.asarray(pairs, onsite.dtype)
+    hamiltonian = basis.hamiltonian + jnp.diag(onsite).astype(basis.hamiltonian.dtype)
+    occupations = fermi_matrix(hamiltonian, inverse_temperature, filling)
+    _, vectors = eigenvectors(hamiltonian)
+    occupied = vectors[:, :pairs]
+    # Eigenvectors have arbitrary phases; refer all terms to one set, so that their sum has no trace of them.
+    _, reference = eigenvectors(jnp.asarray(basis.hamiltonian))
+    turn, _ = jnp.linalg.slogdet(reference[:, :pairs].conj().T @ occupied)
+    occupied = occupied.at[:, 0].multiply(turn.conj())
+    weights = jnp.real(jnp.einsum("an,ab,bn->n", occupied.conj(), occupations, occupied))
+    occupied = occupations @ (occupied / jax.lax.stop_gradient(weights).astype(occupied.dtype))
+    inverse = jnp.asarray(basis.inverse).astype(occupied.dtype)
+    carried = inverse.T @ occupied
+    return Pairing(carried @ carried.T)
+
+
+def filled(pairing: Pairing) -> Pairing:
+    """Take the levels of the last pair among the closed ones, as a Slater determinant does."""
+    return pairing if pairing.last is None else Pairing(pairing.closed + pairing.last)
+
+
+def _kept(shell: jax.Array, followed: jax.Array) -> jax.Array:
+    """Share () of an open shell (B, G) left where it has followed H: 1 without a shell, LEAST_KEPT at least."""
+    size = jnp.sum(shell**2)
+    share = jnp.sum(shell * followed) / jnp.where(size == 0, 1.0, size)
+    return jnp.where(size == 0, 1.0, jnp.maximum(share, LEAST_KEPT))
+
+
+def orbitals(lattice: SmoothLattice, protons: jax.Array, positions: Field, config: ModelConfig) -> Field:
+    """Proton-centred periodic orbitals (N, B) at electron positions (N, 3), ordered proton by proton."""
+    number, centres = positions.shape[0], protons.shape[0]
+    spread = linear(lambda z: jnp.broadcast_to(z[:, None], (number, centres, 3)), positions)
+    square, vector = smooth_pair(lattice, shift(spread, -protons[None]))
+    s_like = _gaussians(square, config.s_exponents)
+    p_like = product("ipe,ipx->ipex", _gaussians(square, config.p_exponents), vector)
+    parts = [s_like, linear(lambda x: x.reshape(number, centres, -1), p_like)]
+    return linear(lambda x: x.reshape(number, -1), concatenate(parts))
+
+
+def log_pairs(pair_functions: Callable[[jax.Array], Field], pairing: Pairing) -> tuple[jax.Array, Field]:
+    """Phase and log of the antisymmetric part of one determinant.
+
+    Without an open shell det C, C = pair_functions(closed). With one det(C + T) - det(C - T), T = pair_functions(last):
+    what has an odd number of pairs in the shell. The closed shells are full, so an even number there means a pair that
+    is missing below or a second pair in the shell, both of the wrong symmetry.
+    """
+    if pairing.last is None or pairing.open_shell is None:
+        return log_determinant(pair_functions(pairing.closed))
+    # Both kinds of pairs, and both signs, are batches of one computation.
+    both = jax.vmap(pair_functions)(jnp.stack([pairing.closed, pairing.last]))
+    closed, last = (jax.tree.map(lambda part, kind=kind: part[kind], both) for kind in (0, 1))
+    phases, logs = jax.vmap(lambda sign: log_determinant(add(closed, scale(last, sign))))(jnp.asarray([1.0, -1.0]))
+    terms = [jax.tree.map(lambda part, term=term: part[term], logs) for term in (0, 1)]
+    return sum_terms([phases[0], -pairing.open_shell * phases[1]], terms, jnp.zeros(2))
+
+
+def sum_terms(phases: list[jax.Array], logs: list[Field], weights: jax.Array) -> tuple[jax.Array, Field]:
+    """Phase and log of sum_d exp(weight_d) phase_d exp(log_d), stable for terms of any size.
+
+    A phase may be a number of any size; a term of phase 0 does not count.
+    """
+    if len(logs) == 1:
+        return phases[0], logs[0]
+    values = jnp.stack([jnp.real(log.value if isinstance(log, Jet) else log) for log in logs]) + weights
+    largest = jax.lax.stop_gradient(jnp.max(values))
+    parts = jnp.stack(phases) * jnp.exp(values - largest).astype(phases[0].dtype)
+    total = jnp.sum(parts)
+    size = jnp.abs(total)
+    phase, value = total / size.astype(total.dtype), jnp.log(size) + largest
+    if not isinstance(logs[0], Jet):
+        return phase, value
+    share = parts / total
+    jacobians = jnp.stack([log.jacobian for log in logs])
+    jacobian = jnp.einsum("d,dt->t", share, jacobians)
+    curvature = jnp.stack([log.laplacian for log in logs]) + jnp.sum(jacobians**2, axis=1)
+    laplacian = jnp.sum(share * curvature) - jnp.sum(jacobian**2)
+    return phase, Jet(value.astype(laplacian.dtype), jacobian, laplacian)
+
+
+def pair_functions(values: Field, pairing: jax.Array) -> Field:
+    """phi_ij (N/2, N/2) of up electrons i and down electrons j from orbital values (N, B) and P (B, B).
+
+    Array or ParticleJet in, array or Jet in all coordinates out.
+    """
+    up, down = halves(values)
+    if isinstance(up, ParticleJet):
+        return bilinear_pairs(up, down, pairing)
+    return (up.astype(pairing.dtype) @ pairing) @ down.astype(pairing.dtype).T
+
+
+def _gaussians(square: Field, exponents: tuple[float, ...]) -> Field:
+    """exp(-a s^2) for every exponent: (N, M) to (N, M, E)."""
+    rates = jnp.asarray(exponents, square.value.dtype if hasattr(square, "value") else square.dtype)
+    return elementwise(lambda x: jnp.exp(-x), linear(lambda s: s[..., None] * rates, square))

@@ -1,0 +1,1 @@
+"""The forward Laplacian: values that carry their gradient and Laplacian along."""

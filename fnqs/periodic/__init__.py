@@ -1,0 +1,1 @@
+"""The periodic cell: its geometry, smooth distances in it, and fast sines and cosines."""

@@ -1,0 +1,1 @@
+"""Checkpoints: written whole, verified when read, published without walkers."""

@@ -1,0 +1,365 @@
+"""Checkpoints of a run: whole or absent, verified by digest, readable from the folder alone.
+
+A step lives in RUN/checkpoints/<step>/ with the items params and optimizer, written by Orbax, walkers, plain arrays
+written by all processes, meta, a JSON file, and blake2b.json, the digests of all its files, written last; only then
+does the folder get its name. A step without that file, or with another content, is damaged and never used.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Mapping
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnqs.cli.files import write_text_whole
+from fnqs.errors import InputError
+from fnqs_train.checkpointing.digests import DIGEST_NAME, digests_of, find_changes
+from fnqs_train.checkpointing.orbax_trees import restore_like, restore_plain, save_tree, system_error
+from fnqs_train.distributed.broadcast import known_to_all
+from fnqs_train.distributed.sharded_arrays import copied, read_arrays, write_arrays
+from fnqs_train.models.shipped import find_shipped, shipped_models
+
+FOLDER_NAME = "checkpoints"
+ENERGY_KEY = "energy_per_atom"
+"""Entry of meta (Ha per atom) that tells the best checkpoint."""
+
+PART, SHARE = ".part", "share-"
+"""End of the name of a folder that is no checkpoint; beginning of that of a file saying that a share is whole."""
+
+SHARE_SECONDS = 1200.0
+"""Time that the first process waits for the walkers of the others."""
+
+SPARED = ("optimizer", "walkers")
+"""Items that an evaluation does without: they may be left out of a copy."""
+
+
+class CheckpointPath(NamedTuple):
+    """A run folder and one of its steps."""
+
+    run_folder: Path
+    step: int
+
+    @property
+    def folder(self) -> Path:
+        """Where this step's files are."""
+        return self.run_folder / FOLDER_NAME / str(self.step)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Everything a run needs to go on.
+
+    Attributes:
+        step: steps done when it was saved.
+        params: parameters, as jax arrays on the default device.
+        optimizer: state of the optimiser, in the structure of the template.
+        walkers: numpy arrays on the host.
+        meta: JSON values.
+    """
+
+    step: int
+    params: Any
+    optimizer: Any
+    walkers: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of a run that is being trained; use as a context manager.
+
+    A save copies the state and returns; a thread writes it, so the steps after it do not wait for the disk. At most one
+    save is on its way. Every process of a run calls every method at the same step.
+
+    Args:
+        run_folder: the run's folder, the same for all processes.
+        keep: latest steps kept; the one with the lowest energy is kept too.
+        every_nth_kept: multiples of this step are kept as well; None: none.
+    """
+
+    def __init__(self, run_folder: str | os.PathLike, *, keep: int = 2, every_nth_kept: int | None = None):
+        self.run_folder = Path(run_folder).resolve()
+        self.keep = keep
+        self.every_nth_kept = every_nth_kept
+        self._process, self._processes = jax.process_index(), jax.process_count()
+        self._latest: int = known_to_all(self._open)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._saving: Future[None] | None = None
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        try:
+            # After a failure of the run, one of the save says nothing more.
+            self.wait() if exception[0] is None else futures.wait([self._saving] if self._saving else [])
+        finally:
+            self._writer.shutdown()
+
+    def save(self, step: int, params: Any, optimizer: Any, walkers: Mapping[str, Any], meta: Mapping[str, Any]) -> bool:
+        """Copy the state for the thread that writes it, once the save before has ended.
+
+        Args:
+            step: steps done.
+            params: pytree of arrays.
+            optimizer: optax state, or another pytree.
+            walkers: nested dict of numpy arrays and `Share`s.
+            meta: JSON values; ENERGY_KEY is used to choose the best checkpoint.
+
+        Returns:
+            False if this or a later step is there already.
+
+        Raises:
+            OSError: the save before could not be written, for instance on a full disk; earlier ones are untouched.
+        """
+        self.wait()
+        if step <= self._latest:
+            return False
+        items = {"params": params, "optimizer": optimizer} if self._process == 0 else {}
+        # A copy on the host: the run goes on with its own.
+        items = {name: jax.tree.map(lambda leaf: np.array(leaf), tree) for name, tree in items.items()}
+        # Written out at once, because the caller's values may change.
+        text = json.dumps(dict(meta), allow_nan=True)
+        self._saving = self._writer.submit(self._write, step, items, copied(walkers), text)
+        self._latest = step
+        return True
+
+    def wait(self) -> None:
+        """Return when the last save is on the disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def check(self) -> None:
+        """Raise what has stopped a save that has ended, without waiting for one on its way.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._saving is not None and self._saving.done():
+            self.wait()
+
+    def restore_latest(self, params: Any, optimizer: Any) -> Restored | None:
+        """Restore the latest sound step; damaged later ones are set aside with a warning.
+
+        Args:
+            params: pytree with the expected structure, shapes and dtypes.
+            optimizer: the same for the state of the optimiser.
+
+        Returns:
+            the state, of shared arrays this process's part, or None if nothing was ever saved.
+
+        Raises:
+            InputError: every step is damaged, or the checkpoint is of another model or optimiser.
+        """
+        self.wait()
+        chosen = known_to_all(self._choose)
+        if chosen is None:
+            return None
+        self._latest = chosen
+        sound = CheckpointPath(self.run_folder, chosen)
+        return Restored(
+            step=chosen,
+            params=restore_like(sound.folder / "params", params),
+            optimizer=restore_like(sound.folder / "optimizer", optimizer),
+            walkers=read_arrays(sound.folder / "walkers", self._process, self._processes),
+            meta=_read_meta(sound),
+        )
+
+    def _open(self) -> int:
+        """Make the folder, clear it of what a killed run left half-written or half-deleted; returns the latest step."""
+        folder = self.run_folder / FOLDER_NAME
+        folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in [*folder.glob(f"*{PART}"), *folder.glob("*.orbax-checkpoint-tmp*")]:
+            shutil.rmtree(unfinished)
+        return max(_steps(self.run_folder), default=-1)
+
+    def _choose(self) -> int | None:
+        """Latest sound step; later ones are moved out of the way."""
+        sound = _latest_sound(self.run_folder)
+        if sound is None:
+            return None
+        for step in _steps(self.run_folder):
+            if step > sound.step:
+                aside = self.run_folder / f"damaged-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                os.rename(CheckpointPath(self.run_folder, step).folder, aside)
+        return sound.step
+
+    def _write(self, step: int, items: Mapping[str, Any], walkers: Mapping[str, Any], meta: str) -> None:
+        """Write one step, in the thread: everything into a folder beside it, digests last, then its name."""
+        folder = CheckpointPath(self.run_folder, step).folder
+        part = folder.with_name(folder.name + PART)
+        try:
+            part.mkdir(exist_ok=True)
+            written = write_arrays(part / "walkers", walkers, first=self._process == 0)
+            if self._process > 0:
+                write_text_whole(part / f"{SHARE}{self._process}.json", json.dumps(digests_of(part, written)))
+                return
+            for name, tree in items.items():
+                save_tree(part / name, tree)
+            (part / "meta").mkdir()
+            write_text_whole(part / "meta" / "metadata", meta)
+            others = self._collect_shares(part)
+            # Each process reads back what it wrote; those of the others have been read.
+            own = [
+                file for file in part.rglob("*") if file.is_file() and file.relative_to(part).as_posix() not in others
+            ]
+            write_text_whole(part / DIGEST_NAME, json.dumps(others | digests_of(part, own), indent=1))
+            os.rename(part, folder)
+        except Exception as error:
+            if self._process == 0:
+                shutil.rmtree(part, ignore_errors=True)
+            if (refused := system_error(error)) is not None:
+                raise OSError(refused, os.strerror(refused), str(self.run_folder / FOLDER_NAME)) from error
+            raise
+        self._delete_old()
+
+    def _collect_shares(self, part: Path) -> dict[str, str]:
+        """Wait for the shares of the other processes; returns the digests of their files."""
+        found: dict[str, str] = {}
+        deadline = time.monotonic() + SHARE_SECONDS
+        for process in range(1, self._processes):
+            file = part / f"{SHARE}{process}.json"
+            while not file.exists():
+                if time.monotonic() > deadline:
+                    raise OSError(
+                        errno.ETIMEDOUT,
+                        f"process {process} did not save its walkers in {SHARE_SECONDS:.0f} s",
+                        str(part),
+                    )
+                time.sleep(0.02)
+            found |= json.loads(file.read_text(encoding="utf-8"))
+            file.unlink()
+        return found
+
+    def _delete_old(self) -> None:
+        """Delete the steps no longer kept, now that a later one is whole with its digests."""
+        steps = _steps(self.run_folder)
+        kept = set(steps[-self.keep :])
+        if self.every_nth_kept is not None:
+            kept |= {step for step in steps if step % self.every_nth_kept == 0}
+        energies = {step: _energy(CheckpointPath(self.run_folder, step)) for step in steps}
+        kept.add(min(steps, key=lambda step: energies[step]))
+        for step in steps:
+            if step not in kept:
+                folder = CheckpointPath(self.run_folder, step).folder
+                leaving = folder.with_name(f"old-{step}{PART}")  # never a step that is half there
+                os.rename(folder, leaving)
+                shutil.rmtree(leaving)
+
+
+def resolve_checkpoint(path: str | os.PathLike) -> CheckpointPath:
+    """Find the checkpoint meant by a run folder (its latest sound step), a step in it, or the name of a shipped model.
+
+    Raises:
+        InputError: there is none, or the step asked for is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        shipped = find_shipped(path)
+        if shipped is None or not shipped.exists():
+            names = f" (models that come with fnqs: {', '.join(shipped_models())})" if shipped_models() else ""
+            raise InputError(f"{path}: no such run folder or checkpoint; check the spelling of the path{names}")
+        path = shipped
+    if path.name.isdigit() and path.parent.resolve().name == FOLDER_NAME:
+        chosen = CheckpointPath(path.resolve().parent.parent, int(path.name))
+        faults = find_damage(chosen, spared=SPARED)
+        if faults:
+            raise InputError(f"{path}: the checkpoint is damaged ({faults[0]}); use another step of the run")
+        return chosen
+    run_folder = path.parent if path.resolve().name == FOLDER_NAME else path
+    chosen = _latest_sound(run_folder.resolve(), spared=SPARED)
+    if chosen is None:
+        raise InputError(f"{path}: no checkpoint here; give the folder of a run that saved one, or a step in it")
+    return chosen
+
+
+def restore_params(path: str | os.PathLike | CheckpointPath, template: Any = None) -> Any:
+    """Restore the parameters alone, from the files of the checkpoint alone.
+
+    Args:
+        path: a run folder, a step in it, or what `resolve_checkpoint` returned.
+        template: parameters of the model that will use them (arrays or ShapeDtypeStructs) to compare with.
+
+    Returns:
+        nested dict of jax arrays on the default device, in the template's structure if there is one.
+
+    Raises:
+        InputError: no or a damaged checkpoint, or one of another model.
+    """
+    chosen = path if isinstance(path, CheckpointPath) else resolve_checkpoint(path)
+    if template is not None:
+        return restore_like(chosen.folder / "params", template)
+    return jax.tree.map(jnp.asarray, restore_plain(chosen.folder / "params"))
+
+
+def restore_meta(path: str | os.PathLike | CheckpointPath) -> dict[str, Any]:
+    """Read the JSON values saved with a checkpoint.
+
+    Raises:
+        InputError: no or a damaged checkpoint.
+    """
+    return _read_meta(path if isinstance(path, CheckpointPath) else resolve_checkpoint(path))
+
+
+def find_damage(checkpoint: CheckpointPath, *, spared: tuple[str, ...] = ()) -> list[str]:
+    """Compare every file of a step with its digest; one clause for each difference, none if it is sound.
+
+    Args:
+        checkpoint: the step.
+        spared: items that may be missing as a whole; what is there must be right in any case.
+    """
+    return find_changes(checkpoint.folder, spared)
+
+
+def _latest_sound(run_folder: Path, spared: tuple[str, ...] = ()) -> CheckpointPath | None:
+    damaged: list[str] = []
+    for step in reversed(_steps(run_folder)):
+        candidate = CheckpointPath(run_folder, step)
+        faults = find_damage(candidate, spared=spared)
+        if not faults:
+            for sentence in damaged:
+                warnings.warn(sentence, stacklevel=3)
+            return candidate
+        damaged.append(f"checkpoint {step} is damaged and not used: {faults[0]}")
+    if damaged:
+        raise InputError(
+            f"{run_folder}: every checkpoint is damaged ({damaged[0]}); start the run again under another name"
+        )
+    return None
+
+
+def _steps(run_folder: Path) -> list[int]:
+    folder = run_folder / FOLDER_NAME
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.is_dir() else []
+
+
+def _read_meta(checkpoint: CheckpointPath) -> dict[str, Any]:
+    return json.loads((checkpoint.folder / "meta" / "metadata").read_text(encoding="utf-8"))
+
+
+def _energy(checkpoint: CheckpointPath) -> float:
+    """Energy saved with a step, Ha per atom; infinite where there is none that is finite."""
+    try:
+        energy = _read_meta(checkpoint).get(ENERGY_KEY)
+    except (OSError, ValueError):  # a damaged step is not the best one
+        return math.inf
+    return float(energy) if energy is not None and math.isfinite(energy) else math.inf

@@ -1,0 +1,1 @@
+"""Several processes and devices: how they meet, share walkers, and end together."""

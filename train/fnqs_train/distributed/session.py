@@ -1,0 +1,78 @@
+"""Start and end a run in one or several processes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+from fnqs.cli.command_line import INTERRUPTED, USER_ERROR, os_error_sentence
+from fnqs.errors import InputError
+from fnqs_train.distributed.processes import Place
+from fnqs_train.distributed.rendezvous import gather, join
+from fnqs_train.distributed.stopping import Stopped
+from fnqs_train.distributed.watchdog import Peers
+
+MEETING_SECONDS = 300.0
+"""Time that processes wait for each other at the start."""
+
+NEWS_SECONDS = 10.0
+"""Time, after a failed operation, in which the death of another process is noticed if that was the cause."""
+
+HEARTBEAT_SECONDS = 300
+"""After which JAX itself aborts: later than our own watch, which says why."""
+
+
+@contextmanager
+def started(name: str, place: Place, identity: str = "", seconds: float = MEETING_SECONDS) -> Iterator[None]:
+    """Run a command's body as one of the processes of a run; alone, nothing happens here.
+
+    A failure in one process ends all of them, each with a sentence: the others would wait for it for ever.
+
+    Args:
+        name: of the command.
+        place: of this process.
+        identity: text that must be the same in all processes.
+        seconds: to wait for the others.
+
+    Raises:
+        InputError: the processes do not find each other.
+    """
+    if place.processes == 1:
+        yield
+        return
+    connections = gather(place, identity, seconds) if place.first else join(place, identity, seconds)
+    peers = Peers(name, place, connections)
+    try:
+        jax.distributed.initialize(
+            f"{place.host}:{place.port + 1}",
+            place.processes,
+            place.process,
+            cluster_detection_method="deactivate",
+            initialization_timeout=int(seconds) + 1,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+        yield
+    except InputError as error:
+        peers.leave(str(error), USER_ERROR)
+    except OSError as error:
+        peers.leave(os_error_sentence(error), USER_ERROR)
+    except Stopped:  # by all at the same step
+        _finish(peers)
+        raise
+    except KeyboardInterrupt:
+        peers.leave("interrupted", INTERRUPTED)
+    except BaseException as error:
+        peers.wait_for_news(NEWS_SECONDS)
+        traceback.print_exc(file=sys.stderr)
+        peers.leave(f"{type(error).__name__} (see above)", 1)
+    else:
+        _finish(peers)
+
+
+def _finish(peers: Peers) -> None:
+    peers.close()
+    jax.distributed.shutdown()
