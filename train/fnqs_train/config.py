@@ -200,6 +200,7 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunCo
         path = path / CONFIG_NAME
     table = read_toml(path)
     apply_overrides(table, overrides)
+    _drop_retired(table, str(path))
     config = from_table(RunConfig, table, str(path))
     check_config(config, str(path))
     for folder in (path.parent, Path()):
@@ -280,6 +281,18 @@ def check_config(config: RunConfig, where: str) -> None:
         )
 
 
+def _drop_retired(table: dict[str, Any], where: str) -> None:
+    """Take keys out that configs of older runs hold, where nothing depends on them any more.
+
+    Raises:
+        InputError: one of them asks for what is no longer there.
+    """
+    memory = table.get("memory")
+    if isinstance(memory, dict):
+        for key in ("jacobian_groups", "jacobian_bytes"):  # the derivatives were, at choice, computed in parts
+            memory.pop(key, None)
+
+
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     result = {}
     for key, value in table.items():
@@ -330,8 +343,6 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "checkpoint.every_nth_kept": _at_least(1),
     "memory.energy_walkers": _at_least(0),
     "memory.gradient_walkers": _at_least(0),
-    "memory.jacobian_groups": _at_least(0),
-    "memory.jacobian_bytes": _at_least(0),
     "memory.prepared_bytes": _at_least(0),
     "log.every_steps": _at_least(1),
     "transfer.walkers": _at_least(2),
