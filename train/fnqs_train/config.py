@@ -30,7 +30,6 @@ class DataConfig:
         split: name of the split to train on.
         phase_weights: [phase, weight] pairs: how often each is visited; phases not named have weight 1.
         density_weights: [lowest r_s, highest r_s, weight] triples (bohr), multiplied with those of the phases.
-        schedule: all equally often, or those of large variance and long ago more often.
     """
 
     recipe: str
@@ -38,7 +37,6 @@ class DataConfig:
     split: str = "train"
     phase_weights: tuple[tuple[str, float], ...] = ()
     density_weights: tuple[tuple[float, float, float], ...] = ()
-    schedule: Literal["uniform", "variance"] = "uniform"
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,7 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunCo
         the settings; data.recipe is absolute where it exists, so that the current folder no longer matters.
 
     Raises:
-        InputError: unreadable file, unknown or missing key, wrong type, value out of range.
+        InputError: unreadable file, unknown, retired or missing key, wrong type, value out of range.
     """
     path = Path(path)
     if path.is_dir():
@@ -282,11 +280,17 @@ def check_config(config: RunConfig, where: str) -> None:
 
 
 def _drop_retired(table: dict[str, Any], where: str) -> None:
-    """Take keys out that configs of older runs hold, where nothing depends on them any more.
+    """Take keys out that configs of older runs hold, where they say what is done anyway.
 
     Raises:
         InputError: one of them asks for what is no longer there.
     """
+    data = table.get("data")
+    if isinstance(data, dict) and data.pop("schedule", "uniform") != "uniform":
+        raise InputError(
+            f"{where}: data.schedule is no longer a choice, all configurations are visited equally often or by "
+            f"data.phase_weights and data.density_weights; take the line out"
+        )
     memory = table.get("memory")
     if isinstance(memory, dict):
         for key in ("jacobian_groups", "jacobian_bytes"):  # the derivatives were, at choice, computed in parts

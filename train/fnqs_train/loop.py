@@ -13,9 +13,11 @@ import numpy as np
 
 from fnqs.errors import InputError
 from fnqs.optimisation.subspace import Trained
+from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.store import Dataset
 from fnqs_data.stream.mixture import mixture_weights
+from fnqs_data.stream.prepared_systems import PreparedSystems
 from fnqs_data.stream.stream import ConfigurationStream
 from fnqs_train.checkpointing.checkpoint import Checkpoints
 from fnqs_train.chunks import choose_chunks
@@ -26,9 +28,8 @@ from fnqs_train.memory import StepPrograms
 from fnqs_train.monitoring.metrics import MetricsRecord
 from fnqs_train.monitoring.progress import TrainingProgress
 from fnqs_train.monitoring.step_averages import Window
-from fnqs_train.prefetch import PreparedBatches
-from fnqs_train.schedule import Schedule
 from fnqs_train.step import Learned, StepReport, make_equilibration, make_optimizer, make_step
+from fnqs_train.training_input import training_input
 from fnqs_train.walkers import Population
 
 PATIENCE = 5
@@ -79,7 +80,6 @@ def train(
             dataset, indices, phases=config.data.phase_weights, densities=config.data.density_weights
         ),
     )
-    schedule = Schedule(stream, indices, config.seed) if config.data.schedule == "variance" else None
 
     # ---- Devices, model and optimiser
     mesh = make_mesh(sampling.walkers_per_configuration)
@@ -99,12 +99,12 @@ def train(
         Checkpoints(
             run_folder, keep=config.checkpoint.keep, every_nth_kept=config.checkpoint.every_nth_kept
         ) as checkpoints,
-        PreparedBatches(stream, config.model, schedule, config.memory.prepared_bytes) as prepared,
         stop_requested() as stop,
     ):
         if params is None:
             init_key = jax.random.fold_in(jax.random.key(config.seed), 2**31)
-            params = jax.jit(wavefunction.init)(init_key, prepared.example())
+            example = dataset[int(stream.batch(0).indices[0])].configuration
+            params = jax.jit(wavefunction.init)(init_key, make_system(example, config.model))
         # Numpy arrays, because every process has them alike: a step puts them on all devices of all processes.
         own: dict = on_host(params)
         learned = Learned(own, on_host(optimizer.init(own)))
@@ -122,15 +122,9 @@ def train(
         if resume:
             restored = checkpoints.restore_latest(learned.params, learned.optimizer)
             if restored is not None:
-                if restored.meta["data_fingerprint"] != stream.fingerprint:
-                    raise InputError(
-                        f"{run_folder}: the run was trained on other data, another batch or another seed; "
-                        f"resume it with its own config"
-                    )
+                stream.check_resume(restored.meta["data_fingerprint"], run_folder)
                 learned = Learned(restored.params, restored.optimizer)
                 population.restore(restored.walkers)
-                if schedule is not None:
-                    schedule.restore(restored.walkers)
                 refused, restored_once = restored.meta["refused"], restored.meta["restored_once"]
                 window = Window(restored.meta["window"])
                 start = restored.step
@@ -148,8 +142,7 @@ def train(
                 "restored_once": restored_once,
                 "window": window.state(),
             }
-            walkers = population.state() | (schedule.state() if schedule is not None else {})
-            checkpoints.save(step, learned.params, learned.optimizer, walkers, meta)
+            checkpoints.save(step, learned.params, learned.optimizer, population.state(), meta)
 
         with (
             MetricsRecord(
@@ -161,6 +154,13 @@ def train(
             if first
             else nullcontext() as record,
             TrainingProgress(config.steps, first=start, quiet=not first) as progress,
+            training_input(
+                stream,
+                PreparedSystems(config.model, config.memory.prepared_bytes),
+                mesh,
+                start=start,
+                stop=config.steps,
+            ) as batches,
         ):
             if first:
                 save_config(config, run_folder)  # only now is it sure that the folder is this run's
@@ -175,9 +175,7 @@ def train(
             for step in range(start, config.steps):
                 # ---- Input: configurations of one N with their walkers
                 began_step = time.monotonic()
-                if schedule is not None:
-                    schedule.begin(step, population)
-                batch, systems = prepared.get(step)
+                batch, systems = next(batches)
                 waited = time.monotonic() - began_step
                 key, equilibration_key = keys(step)
                 walkers, widths, fresh = population.take(batch.number, batch.indices)
