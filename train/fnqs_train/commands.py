@@ -16,6 +16,7 @@ import numpy as np
 
 from fnqs.cli.command_line import CommandParser, positive_float, positive_int, run_command
 from fnqs.cli.settings import to_table, to_toml
+from fnqs.cli.versions import add_version_option
 from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
 from fnqs.precision import configure
@@ -66,6 +67,7 @@ def _train(arguments: list[str] | None) -> int:
         "atom, variances in Ha^2 per atom, seconds), checkpoints/<step>. Data sets are built when needed.",
         epilog=describe_config(),
     )
+    add_version_option(parser)
     parser.add_argument("config", metavar="CONFIG", help="TOML file of the run; its keys are listed below")
     parser.add_argument(
         "--set",
@@ -143,6 +145,7 @@ def _finetune(arguments: list[str] | None) -> int:
         "  fnqs-evaluate energies runs/finetune-my --configurations my.extxyz\n\n"
         "The checkpoint is left as it is; the result is a run folder of its own that records its parent.",
     )
+    add_version_option(parser)
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnqs.cli.text_streams import lasting
 from fnqs.errors import InputError
 from fnqs.optimisation.subspace import Trained
 from fnqs.wavefunction import WaveFunction
@@ -160,7 +162,7 @@ def train(
             )
             if first
             else nullcontext() as record,
-            TrainingProgress(config.steps, first=start, quiet=not first) as progress,
+            TrainingProgress(config.steps, first=start, quiet=not first, stream=lasting(sys.stdout)) as progress,
         ):
             if first:
                 save_config(config, run_folder)  # only now is it sure that the folder is this run's

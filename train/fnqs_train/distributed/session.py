@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
 
-from fnqs.cli.command_line import INTERRUPTED, USER_ERROR, os_error_sentence
+from fnqs.cli.command_line import explain
 from fnqs.errors import InputError
 from fnqs_train.distributed.processes import Place
 from fnqs_train.distributed.rendezvous import gather, join
@@ -56,19 +54,14 @@ def started(name: str, place: Place, identity: str = "", seconds: float = MEETIN
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
         yield
-    except InputError as error:
-        peers.leave(str(error), USER_ERROR)
-    except OSError as error:
-        peers.leave(os_error_sentence(error), USER_ERROR)
     except Stopped:  # by all at the same step
         _finish(peers)
         raise
-    except KeyboardInterrupt:
-        peers.leave("interrupted", INTERRUPTED)
+    except (InputError, OSError, KeyboardInterrupt) as error:
+        peers.leave(*explain(name, error))
     except BaseException as error:
         peers.wait_for_news(NEWS_SECONDS)
-        traceback.print_exc(file=sys.stderr)
-        peers.leave(f"{type(error).__name__} (see above)", 1)
+        peers.leave(*explain(name, error))
     else:
         _finish(peers)
 
