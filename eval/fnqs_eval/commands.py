@@ -316,7 +316,8 @@ def _add_report(commands) -> None:
         help="one HTML page about runs, its pictures as PNG, and a model card for each",
         description="Put together what the run folders hold: training curves, zero-shot energies, transfer, costs,\n"
         "failures, and the file that each number comes from. Nothing is computed anew; the page is one file\n"
-        "that loads nothing. Writes FOLDER/report.html and *.png, and model-card.md into every run.\n\n"
+        "that loads nothing. Writes FOLDER/report.html and *.png, and model-card.md into every run\n"
+        "(into FOLDER where a run is read-only).\n\n"
         "  fnqs-evaluate report runs/quickstart",
     )
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folders")

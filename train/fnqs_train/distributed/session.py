@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,9 @@ MEETING_SECONDS = 300.0
 
 NEWS_SECONDS = 10.0
 """Time, after a failed operation, in which the death of another process is noticed if that was the cause."""
+
+NO_PROXY = ("no_grpc_proxy", "no_proxy")
+"""Variables with the hosts that gRPC reaches without a proxy; the first one that is set counts."""
 
 HEARTBEAT_SECONDS = 300
 """After which JAX itself aborts: later than our own watch, which says why."""
@@ -45,14 +49,15 @@ def started(name: str, place: Place, identity: str = "", seconds: float = MEETIN
     connections = gather(place, identity, seconds) if place.first else join(place, identity, seconds)
     peers = Peers(name, place, connections)
     try:
-        jax.distributed.initialize(
-            f"{place.host}:{place.port + 1}",
-            place.processes,
-            place.process,
-            cluster_detection_method="deactivate",
-            initialization_timeout=int(seconds) + 1,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        )
+        with without_proxies(place.host):
+            jax.distributed.initialize(
+                f"{place.host}:{place.port + 1}",
+                place.processes,
+                place.process,
+                cluster_detection_method="deactivate",
+                initialization_timeout=int(seconds) + 1,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            )
         yield
     except Stopped:  # by all at the same step
         _finish(peers)
@@ -64,6 +69,25 @@ def started(name: str, place: Place, identity: str = "", seconds: float = MEETIN
         peers.leave(*explain(name, error))
     else:
         _finish(peers)
+
+
+@contextmanager
+def without_proxies(host: str) -> Iterator[None]:
+    """Keep the processes of a run from talking to each other through a proxy.
+
+    JAX's service uses gRPC, which sends even calls to localhost to the server that http_proxy names, where they come to
+    nothing after minutes. It looks when the service starts, in this block. Everything else goes on using the proxy.
+
+    Args:
+        host: of process 0, reached directly for good.
+    """
+    taken = {name: os.environ.pop(name) for name in list(os.environ) if name.lower().endswith("_proxy")}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
+        exempt = taken.get(NO_PROXY[0]) or taken.get(NO_PROXY[1]) or ""
+        os.environ[NO_PROXY[0]] = ",".join(filter(None, [exempt, host, "localhost", "127.0.0.1", "::1"]))
 
 
 def _finish(peers: Peers) -> None:
