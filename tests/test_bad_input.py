@@ -283,6 +283,8 @@ def test_a_folder_that_another_command_uses(place, failing):
         for how in ("--resume", "--restart"):
             assert re.search(who, failing("fnqs-train", "try.toml", "--output", "run", how))
         assert re.search(who, failing("fnqs-finetune", "run", "--resume"))
+    with used_alone(place / "run" / "transfer", "fnqs-evaluate"):
+        assert f"transfer: process {os.getpid()} on" in failing("fnqs-evaluate", "transfer", "run")
     assert not (place / "run" / "in-use").exists()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +43,7 @@ from fnqs_train.commands import add_configuration_options, load_dataset, load_pa
 from fnqs_train.config import RunConfig, load_config
 from fnqs_train.models.shipped import results_folder
 from fnqs_train.monitoring.metrics import read_metrics
+from fnqs_train.run_folder import empty_folder, used_alone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -245,11 +245,19 @@ def _add_transfer(commands) -> None:
 
 def _transfer(options: argparse.Namespace) -> int:
     checkpoint = resolve_checkpoint(options.checkpoint)
+    results = results_folder(checkpoint.run_folder)
     if options.protocol is not None:
-        folder = options.output or results_folder(checkpoint.run_folder) / f"transfer-{options.protocol.stem}"
-        return run_protocol(checkpoint, options.protocol, folder, restart=options.restart)
+        folder = options.output or results / f"transfer-{options.protocol.stem}"
+        with used_alone(folder, "fnqs-evaluate"):
+            return run_protocol(checkpoint, options.protocol, folder, restart=options.restart)
     if options.output is not None or options.restart:
         raise InputError("--output and --restart go with --protocol FILE only")
+    with used_alone(results / "transfer", "fnqs-evaluate"):
+        return _compare(checkpoint, results / "transfer")
+
+
+def _compare(checkpoint: CheckpointPath, folder: Path) -> int:
+    """Do and print what the config of a run says about transfer, in an emptied folder."""
     config = load_config(checkpoint.run_folder)
     dataset = load_dataset(config)
     transfer = config.transfer
@@ -265,9 +273,7 @@ def _transfer(options: argparse.Namespace) -> int:
         max_measurements=max(2, transfer.evaluation_sweeps // 10),
         seed=config.seed,
     )
-    folder = results_folder(checkpoint.run_folder) / "transfer"
-    if folder.exists():
-        shutil.rmtree(folder)
+    empty_folder(folder)
     wavefunction = WaveFunction(config.model)
     records = [record for split in held_out.values() for record in split]
     results = evaluate_records(

@@ -118,13 +118,18 @@ def _train_as(place: Place, config: RunConfig, run_folder: Path, options: argpar
         if place.first:
             chosen = len(dataset.where(split=config.data.split))
             shared = f", {place.processes} processes" if place.processes > 1 else ""
-            print(f"{chosen} configurations of {dataset.folder} to train on, {config.steps} steps{shared}")
-            print(f"run folder {run_folder}")
+            _say(f"{chosen} configurations of {dataset.folder} to train on, {config.steps} steps{shared}")
+            _say(f"run folder {run_folder}")
         with _advice(place.first):
             train(config, run_folder, dataset, resume=options.resume)
     if place.first:
-        print(f"done: {run_folder}; next: fnqs-evaluate transfer {run_folder}")
+        _say(f"done: {run_folder}; next: fnqs-evaluate transfer {run_folder}")
     return 0
+
+
+def _say(text: str) -> None:
+    """Print a line; a reader who has left does not stop a training."""
+    print(text, file=lasting(sys.stdout), flush=True)
 
 
 @contextmanager
@@ -134,7 +139,7 @@ def _advice(wanted: bool = True) -> Iterator[None]:
         yield
     except Stopped:
         if wanted:
-            print("go on with the same command and --resume", file=lasting(sys.stdout), flush=True)
+            _say("go on with the same command and --resume")
         raise
 
 
@@ -149,7 +154,7 @@ def _prepare_run(config: RunConfig, run_folder: Path, options: argparse.Namespac
     done = steps_done(run_folder)
     if done is not None and not options.resume:
         if done >= config.steps and not changed_keys(load_config(run_folder), config):
-            print(f"{run_folder} is complete, {done} steps; train it anew with --restart")
+            _say(f"{run_folder} is complete, {done} steps; train it anew with --restart")
             return False
         raise InputError(
             f"{run_folder}: there is a run already, at step {done}; go on with --resume, train anew with "
@@ -238,7 +243,7 @@ def _begin(options: argparse.Namespace) -> int:
         config = _new_config(options, parent, run_folder)
         dataset = training_set(run_folder, records, options.configurations)
         origin = f"{checkpoint.run_folder.name} step {checkpoint.step}"
-        print(f"{len(records)} configurations, {config.steps} steps from {origin}")
+        _say(f"{len(records)} configurations, {config.steps} steps from {origin}")
         return _tune(options, config, run_folder, dataset, params, origin)
 
 
@@ -272,7 +277,7 @@ def _go_on(options: argparse.Namespace) -> int:
             config = resumed_config(run_folder, options.steps, again)
             saved = resolve_checkpoint(run_folder)
             origin, params = restore_meta(saved)["parent"], load_params(saved, config)
-        print(f"{len(dataset)} configurations, from step {done or 0} on to {config.steps}")
+        _say(f"{len(dataset)} configurations, from step {done or 0} on to {config.steps}")
         return _tune(options, config, run_folder, dataset, params, origin)
 
 
@@ -298,9 +303,9 @@ def _tune(
     with _advice():
         train(config, run_folder, dataset, resume=options.resume, params=params, parent=parent, enough=enough)
     if options.until is not None:
-        print(convergence_sentence(run_folder, options.until))
-    print(f"done: {run_folder}")
-    print(f"next: fnqs-evaluate energies {run_folder} --configurations {options.configurations or 'FILE'}")
+        _say(convergence_sentence(run_folder, options.until))
+    _say(f"done: {run_folder}")
+    _say(f"next: fnqs-evaluate energies {run_folder} --configurations {options.configurations or 'FILE'}")
     return 0
 
 
