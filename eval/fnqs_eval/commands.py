@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fnqs.cli.command_line import CommandParser, nonnegative_int, positive_float, positive_int, run_command
+from fnqs.cli.versions import add_version_option
 from fnqs.errors import InputError
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
@@ -43,6 +43,7 @@ from fnqs_train.commands import add_configuration_options, load_dataset, load_pa
 from fnqs_train.config import RunConfig, load_config
 from fnqs_train.models.shipped import results_folder
 from fnqs_train.monitoring.metrics import read_metrics
+from fnqs_train.run_folder import empty_folder, used_alone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,6 +57,7 @@ def _run(arguments: list[str] | None) -> int:
         description="Energies of a trained wave function, with reblocked error bars.\n"
         "Energies are in Ha per atom, variances in Ha^2 per atom, lengths in bohr.",
     )
+    add_version_option(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_energies(commands)
     _add_transfer(commands)
@@ -155,6 +157,7 @@ def _energies(options: argparse.Namespace) -> int:
         max_measurements=options.measurements,
         seed=options.seed,
     )
+    provenance = _provenance(checkpoint, config, settings, str(options.configurations))
     sets = [] if twists is None else [reduce_by_symmetry(twists, record.configuration) for record in records]
     tasks = at_twists(records, sets) if sets else records
     each = settings_at_twists(settings, sets) if sets else settings
@@ -173,19 +176,19 @@ def _energies(options: argparse.Namespace) -> int:
         distribution = None if dataset is None else training_distribution(dataset, config.data.split)
         rows = finish(rows, records, distribution, options.relative)
         rows = [dataclasses.replace(row, flags=row.flags + _worth(row, config)) for row in rows]
-        print_table(rows, title=f"{options.checkpoint}, step {checkpoint.step}: zero-shot energies")
-        provenance = _provenance(checkpoint, config, settings, str(options.configurations))
         if twists is not None:
             provenance["twists"] = "; ".join(dict.fromkeys(used.description for used in sets))
-            print("both spins carry the same twist")
         if len(averages(rows)) > 1:
             provenance["relative_to"] = options.relative
-        if dataset is None:
-            print("the training set is not on this machine, so no distance from it is given")
         write_json(output, rows, provenance)
         write_csv(output.with_suffix(".csv"), rows)
         write_extxyz(output.with_suffix(".extxyz"), records, averages(rows))
         journal.remove()
+    print_table(rows, title=f"{options.checkpoint}, step {checkpoint.step}: zero-shot energies")
+    if twists is not None:
+        print("both spins carry the same twist")
+    if dataset is None:
+        print("the training set is not on this machine, so no distance from it is given")
     print(f"written: {output}, .csv, .extxyz")
     return 0
 
@@ -242,11 +245,19 @@ def _add_transfer(commands) -> None:
 
 def _transfer(options: argparse.Namespace) -> int:
     checkpoint = resolve_checkpoint(options.checkpoint)
+    results = results_folder(checkpoint.run_folder)
     if options.protocol is not None:
-        folder = options.output or results_folder(checkpoint.run_folder) / f"transfer-{options.protocol.stem}"
-        return run_protocol(checkpoint, options.protocol, folder, restart=options.restart)
+        folder = options.output or results / f"transfer-{options.protocol.stem}"
+        with used_alone(folder, "fnqs-evaluate"):
+            return run_protocol(checkpoint, options.protocol, folder, restart=options.restart)
     if options.output is not None or options.restart:
         raise InputError("--output and --restart go with --protocol FILE only")
+    with used_alone(results / "transfer", "fnqs-evaluate"):
+        return _compare(checkpoint, results / "transfer")
+
+
+def _compare(checkpoint: CheckpointPath, folder: Path) -> int:
+    """Do and print what the config of a run says about transfer, in an emptied folder."""
     config = load_config(checkpoint.run_folder)
     dataset = load_dataset(config)
     transfer = config.transfer
@@ -262,14 +273,14 @@ def _transfer(options: argparse.Namespace) -> int:
         max_measurements=max(2, transfer.evaluation_sweeps // 10),
         seed=config.seed,
     )
-    folder = results_folder(checkpoint.run_folder) / "transfer"
-    if folder.exists():
-        shutil.rmtree(folder)
+    empty_folder(folder)
     wavefunction = WaveFunction(config.model)
     records = [record for split in held_out.values() for record in split]
     results = evaluate_records(
         wavefunction, params, records, settings, steps=0, announce=lambda text: print(text, file=sys.stderr)
     )
+    provenance = _provenance(checkpoint, config, settings, dataset.folder.name)
+    write_json(folder / "results.json", results, provenance)  # more of it is written below, when it is known
     count = len(held_out[DENSITY_SPLIT])
     print_table(results[:count], title="zero-shot, densities never trained on")
     print_table(results[count:], title="zero-shot, a phase never trained on")
@@ -290,8 +301,7 @@ def _transfer(options: argparse.Namespace) -> int:
         "from scratch": comparison.from_scratch,
     }
     named = [dataclasses.replace(r, identifier=f"{r.identifier} {name}") for name, r in three.items()]
-    print_table(named, title="one held-out density: zero-shot, fine-tuned, from scratch")
-    print(summary(comparison))
+    write_json(folder / "results.json", results + named, provenance)
     points = {
         name: (float(result.steps or 0), result.energy_per_atom, result.error_per_atom)
         for name, result in three.items()
@@ -300,11 +310,8 @@ def _transfer(options: argparse.Namespace) -> int:
     title = f"{record.identifier}: N = {record.number}, r_s = {record.density_parameter:.3f} bohr, held out"
     plot_transfer(comparison.curves, points, folder / "transfer.png", title=title)
     plot_training(read_metrics(checkpoint.run_folder), folder / "training.png", title=config.name)
-    write_json(
-        folder / "results.json",
-        results + named,
-        _provenance(checkpoint, config, settings, dataset.folder.name),
-    )
+    print_table(named, title="one held-out density: zero-shot, fine-tuned, from scratch")
+    print(summary(comparison))
     print(f"written: {folder}/results.json, transfer.png, training.png")
     return 0
 
@@ -315,7 +322,8 @@ def _add_report(commands) -> None:
         help="one HTML page about runs, its pictures as PNG, and a model card for each",
         description="Put together what the run folders hold: training curves, zero-shot energies, transfer, costs,\n"
         "failures, and the file that each number comes from. Nothing is computed anew; the page is one file\n"
-        "that loads nothing. Writes FOLDER/report.html and *.png, and model-card.md into every run.\n\n"
+        "that loads nothing. Writes FOLDER/report.html and *.png, and model-card.md into every run\n"
+        "(into FOLDER where a run is read-only).\n\n"
         "  fnqs-evaluate report runs/quickstart",
     )
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folders")

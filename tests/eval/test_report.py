@@ -1,6 +1,7 @@
 """The report: what is read, what is shown, and how it behaves in a browser without a network."""
 
 import dataclasses
+import errno
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 from fnqs_eval.commands import main as evaluate_main
 from fnqs_eval.energies.table import EnergyResult, write_json
+from fnqs_eval.report import report
 from fnqs_eval.report.report import write_report
 from fnqs_eval.report.report_data import cost_ratio, read_run
 from fnqs_train.checkpointing.checkpoint import Checkpoints
@@ -183,6 +185,24 @@ def test_runs_with_little_in_them_still_make_a_page(run, tmp_path):
     assert "no checkpoint here" in page
     assert "energies-a.json is not a file of energies" in page
     assert "No energies were evaluated yet" in (run / "model-card.md").read_text()
+
+
+def test_the_card_of_a_read_only_run_lies_beside_the_report(run, tmp_path, capsys, monkeypatch):
+    """The folder of the run is not ours, or on a disk that cannot be written."""
+    replace = report.write_text_whole
+
+    def refuse(path, text):
+        if path.is_relative_to(run):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        replace(path, text)
+
+    monkeypatch.setattr(report, "write_text_whole", refuse)
+    assert evaluate_main(["report", str(run), "--output", "out"]) == 0
+    assert "out/try-model-card.md" in capsys.readouterr().out
+    assert (tmp_path / "out" / "try-model-card.md").read_text().startswith("# try: ")
+    assert not (run / "model-card.md").exists()
+    assert evaluate_main(["report", str(run)]) == 2  # in the run itself, where nothing can be written
+    assert "read-only file system; choose a folder that can be written" in capsys.readouterr().err
 
 
 def test_what_is_refused(run, capsys):

@@ -1,5 +1,7 @@
 import json
+import re
 import sys
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -83,15 +85,23 @@ def test_disabled_imports_nothing(tmp_path, monkeypatch):
     write_steps(tmp_path, [10])
 
 
-def test_the_mirror_offline_needs_no_login_and_survives_a_resume(tmp_path, monkeypatch):
+def test_the_mirror_offline_needs_no_login_and_stays_one_run_with_its_config(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    write_steps(tmp_path / "run", [10, 20], wandb="offline", name="try", config={"steps": 20})
-    first = (tmp_path / "run" / "wandb-id").read_text()
-    write_steps(tmp_path / "run", [20, 30], wandb="offline", resume_step=10)
-    assert (tmp_path / "run" / "wandb-id").read_text() == first
-    assert len(list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))) == 2
-    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [10, 20, 30]
+    options = {"wandb": "offline", "name": "try", "config": {"sampling": {"configurations_per_step": 7}}}
+    write_steps(tmp_path / "run", [10, 20, 30], **options)
+    identity = (tmp_path / "run" / "wandb-id").read_text().strip()
+    (before,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    time.sleep(1.0)  # the name of an offline run has its second in it
+    write_steps(tmp_path / "run", [30, 40], resume_step=20, **options)
+    (after,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    assert after.parent != before.parent
+    assert after.name == before.name == f"run-{identity}.wandb"
+    content = after.read_bytes()
+    assert b"configurations_per_step" in content
+    # The lines of the first process are in it, too: -1, -2, -3 and -4, behind the few bytes that say how long they are.
+    assert sorted(set(re.findall(rb"energy_per_atom[^\w-]{1,8}(-\d)", content))) == [b"-1", b"-2", b"-3", b"-4"]
+    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [10, 20, 30, 40]
 
 
 def test_the_mirror_online_without_a_login_is_a_sentence(tmp_path, monkeypatch):

@@ -239,6 +239,8 @@ def save_config(config: RunConfig, run_folder: str | os.PathLike) -> None:
             with replaced_when_whole(copy) as temporary:
                 shutil.copyfile(recipe, temporary)
         table["data"]["recipe"] = RECIPE_NAME
+    elif recipe.resolve().is_relative_to(run_folder.resolve()):  # its own data set moves with it
+        table["data"]["recipe"] = recipe.resolve().relative_to(run_folder.resolve()).as_posix()
     write_text_whole(run_folder / CONFIG_NAME, to_toml(table))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnqs.cli.settings import to_table
+from fnqs.cli.text_streams import lasting
 from fnqs.errors import InputError
 from fnqs.optimisation.subspace import Trained
 from fnqs.system import make_system
@@ -44,6 +48,7 @@ def train(
     resume: bool = False,
     params: dict | None = None,
     parent: str = "",
+    enough: Callable[[int], bool] | None = None,
 ) -> dict:
     """Optimise one wave function over the chosen split of a data set.
 
@@ -57,6 +62,7 @@ def train(
         resume: go on from the latest checkpoint of the folder.
         params: start from these instead of drawing new ones (fine-tuning).
         parent: what the parameters come from, recorded in every checkpoint.
+        enough: asked with the steps done after every line of the record whether the run may end before its last step.
 
     Returns:
         the final parameters.
@@ -150,10 +156,11 @@ def train(
                 resume_step=start if resume else None,
                 wandb=config.log.wandb,
                 name=config.name,
+                config=to_table(config),
             )
             if first
             else nullcontext() as record,
-            TrainingProgress(config.steps, first=start, quiet=not first) as progress,
+            TrainingProgress(config.steps, first=start, quiet=not first, stream=lasting(sys.stdout)) as progress,
             training_input(
                 stream,
                 PreparedSystems(config.model, config.memory.prepared_bytes),
@@ -172,6 +179,7 @@ def train(
                 progress.message,
             )
             began = time.monotonic()
+            ended = False
             for step in range(start, config.steps):
                 # ---- Input: configurations of one N with their walkers
                 began_step = time.monotonic()
@@ -244,14 +252,17 @@ def train(
                         }
                         record.write(done, window.row() | values)
                     window = Window()
+                    ended = enough is not None and enough(done)
                 stopping = stop(done)
-                if done % config.checkpoint.every_steps == 0 or done == config.steps or stopping:
+                if done % config.checkpoint.every_steps == 0 or done == config.steps or stopping or ended:
                     save(done, report)
                 checkpoints.check()
                 if stopping:
                     checkpoints.wait()
-                    progress.message(f"stopped at step {done} as asked; resume with --resume")
+                    progress.message(f"stopped at step {done} as asked, with everything saved")
                     raise Stopped
+                if ended:
+                    break
     return jax.tree.map(jnp.asarray, on_host(learned.params))
 
 

@@ -21,6 +21,7 @@ from fnqs_eval.transfer.protocol_picture import plot_items
 from fnqs_train.checkpointing.checkpoint import CheckpointPath
 from fnqs_train.commands import load_dataset, load_params
 from fnqs_train.config import load_config
+from fnqs_train.run_folder import empty_folder, is_empty
 
 
 def run_protocol(checkpoint: CheckpointPath, file: Path, folder: Path, *, restart: bool) -> int:
@@ -36,7 +37,7 @@ def run_protocol(checkpoint: CheckpointPath, file: Path, folder: Path, *, restar
         InputError: a wrong protocol, missing data, or a folder of something else.
     """
     protocol, items = read_protocol(file)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "protocol.toml").exists():
+    if folder.exists() and not is_empty(folder) and not (folder / "protocol.toml").exists():
         raise InputError(f"{folder}: the folder holds something else; choose another one with --output")
     config = load_config(checkpoint.run_folder)
     wanted = protocol.forgetting_configurations
@@ -45,7 +46,7 @@ def run_protocol(checkpoint: CheckpointPath, file: Path, folder: Path, *, restar
     remembered = training_records(own, config.data.split, wanted) if own is not None and wanted else []
     foundation = Foundation(checkpoint, config, load_params(checkpoint, config), remembered, folder)
     if restart and folder.exists():
-        shutil.rmtree(folder)
+        empty_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, folder / "protocol.toml")
     provenance = {

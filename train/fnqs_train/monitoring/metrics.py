@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import uuid
 import warnings
 from collections.abc import Mapping
@@ -51,7 +52,12 @@ class MetricsRecord:
             raise InputError(f"{path}: there is a record already; resume that run or choose another name")
         if resume_step is not None:
             _cut_back(path, resume_step)
-        self._mirror = None if wandb == "disabled" else _open_mirror(folder, wandb, name, config)
+        self._mirror = None
+        if wandb != "disabled":
+            self._mirror = _open_mirror(folder, wandb, name, config)
+            if wandb == "offline" and resume_step is not None and path.exists():
+                for row in read_metrics(path):
+                    self._log_to_mirror(row)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
 
     def __enter__(self) -> MetricsRecord:
@@ -141,16 +147,25 @@ def _finite(value: Any) -> Any:
 
 
 def _open_mirror(folder: Path, mode: str, name: str, config: Mapping[str, Any] | None) -> Any:
+    """Start the mirror, under the same id whenever the run goes on.
+
+    An offline run is a folder that cannot be reopened, and two of one id would be written over each other where they
+    are uploaded: what was there before gives way, and the new one gets the whole record.
+    """
     import wandb
 
     id_file = folder / _WANDB_ID_NAME
     if not id_file.exists():
         write_text_whole(id_file, uuid.uuid4().hex[:12] + "\n")
+    identity = id_file.read_text(encoding="utf-8").strip()
+    if mode == "offline":
+        for earlier in (folder / "wandb").glob(f"offline-run-*-{identity}"):
+            shutil.rmtree(earlier)
     try:
         return wandb.init(
             project="fnqs",
             name=name or folder.name,
-            id=id_file.read_text(encoding="utf-8").strip(),
+            id=identity,
             resume="allow" if mode == "online" else None,
             dir=str(folder),
             config=dict(config or {}),
