@@ -173,7 +173,7 @@ def test_a_full_disk_gives_one_sentence(tmp_path, recipe, monkeypatch, capsys):
     monkeypatch.setattr(shards.ShardWriter, "write", full)
     assert main(["build", str(recipe), "--output", str(tmp_path / "set"), "--workers", "1"]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message.startswith("fnqs-data: No space left on device")
+    assert message.startswith("fnqs-data: no space left on device; free some space")
     assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
 
 
