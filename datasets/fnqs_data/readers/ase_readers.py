@@ -10,19 +10,18 @@ from pathlib import Path
 
 from ase import Atoms
 from ase.io import iread
-from ase.io.aims import read_aims
 
 from fnqs.errors import InputError
+from fnqs_data.readers.aims import iterate_aims
 from fnqs_data.readers.checks import check_frame, check_text, missing_end
 from fnqs_data.readers.cif import iterate_cif
-from fnqs_data.readers.extxyz import ends_within_number
 from fnqs_data.readers.frames import record_from_atoms
 from fnqs_data.readers.lammps import iterate_lammps_data, iterate_lammps_dump
 from fnqs_data.readers.notes import Notes
 from fnqs_data.readers.options import ReadOptions
 from fnqs_data.readers.poscar import iterate_poscar, iterate_xdatcar
 from fnqs_data.readers.res import iterate_res
-from fnqs_data.readers.text import reason_of, text_of
+from fnqs_data.readers.text import CUT, ends_within_number, last_lines, reason_of, text_of
 from fnqs_data.readers.trajectory import iterate_trajectory
 from fnqs_data.store.manifest import file_digest
 from fnqs_data.store.record import Record
@@ -35,6 +34,7 @@ READERS: dict[str, Callable[[Path, slice], Frames]] = {
     "vasp-xdatcar": iterate_xdatcar,
     "cif": iterate_cif,
     "res": iterate_res,
+    "aims": iterate_aims,
     "lammps-data": iterate_lammps_data,
     "lammps-dump-text": iterate_lammps_dump,
 }
@@ -84,13 +84,13 @@ def _frames(path: Path, form: str, wanted: slice) -> Frames:
     first, step = wanted.start or 0, wanted.step or 1
     text = text_of(path)
     try:
-        if ends_within_number(*_last_lines(text)):
-            raise InputError("the last line has no line end and is shorter than the one before; is the file complete?")
+        if ends_within_number(*last_lines(text)):
+            raise InputError(CUT)
         check_text(form, text)
     except InputError as error:
         yield first, error
         return
-    images = _images(form, text, wanted)
+    images = iread(io.StringIO(text), index=wanted, format=form)
     for frame in count(first, step):
         try:
             with warnings.catch_warnings():
@@ -111,15 +111,6 @@ def _frames(path: Path, form: str, wanted: slice) -> Frames:
         yield frame, atoms
 
 
-def _images(form: str, text: str, wanted: slice) -> Iterator[Atoms]:
-    """Frames as ASE reads them."""
-    if form != "aims":
-        yield from iread(io.StringIO(text), index=wanted, format=form)
-    elif 0 in range(1)[wanted]:
-        # ASE would open this format by its name only.
-        yield read_aims(io.StringIO(text))
-
-
 def _explain(form: str, error: Exception) -> str:
     if isinstance(error, KeyError) and str(error).strip("'\"").upper() in ("D", "T"):
         return (
@@ -128,12 +119,6 @@ def _explain(form: str, error: Exception) -> str:
         )
     reason = reason_of(error)
     return f"it cannot be read as {form} ({reason}); if it is of another format, name that with --format"
-
-
-def _last_lines(text: str) -> tuple[str, str]:
-    """Return the last line of a text and the one before."""
-    lines = text[-4096:].splitlines(keepends=True)
-    return (lines[-1], lines[-2]) if len(lines) > 1 else ("", "")
 
 
 def counted_from_start(frames: slice | None) -> slice:

@@ -41,10 +41,6 @@ def check_text(form: str, text: str) -> None:
         grids = [line.split()[0] for line in text.splitlines()[3:6] if line.split()]
         if any(grid.startswith("-") for grid in grids):
             raise InputError("its grid is negative, which means lengths in Å and which ASE does not know; give extxyz")
-    if form == "aims" and re.search(
-        r"(?m)^\s*(symmetry_|homogeneous_field|multipole|esp_constraint|atom_empty|empty|pseudocore)", text
-    ):
-        raise InputError("it holds more than atoms and a cell (symmetry, fields or empty sites); give those alone")
 
 
 def check_frame(form: str, text: str, atoms: Atoms) -> None:

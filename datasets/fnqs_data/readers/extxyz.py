@@ -27,7 +27,7 @@ from fnqs_data.readers.ipi import as_extxyz
 from fnqs_data.readers.isotopes import isotope_of, set_isotopes
 from fnqs_data.readers.plausible import MOST_PROTONS
 from fnqs_data.readers.recognise import BYTE_ORDER_MARK, open_by_content
-from fnqs_data.readers.text import reason_of
+from fnqs_data.readers.text import ends_within_number, reason_of
 
 _ISOTOPE = re.compile(r"(?<!\S)(?:[DTdt]|[123][Hh])(?!\S)")
 
@@ -71,7 +71,8 @@ def parse_ipi(text: bytes) -> Atoms | InputError:
         return parse_extxyz(as_extxyz(text.decode()).encode())
     except InputError as error:
         return error
-    except (ValueError, IndexError) as error:
+    # The parts of ASE that build a cell fail in many ways, too.
+    except Exception as error:
         return InputError(f"it cannot be read as i-pi ({reason_of(error)})")
 
 
@@ -142,15 +143,22 @@ class _Lines:
 
     def __init__(self, file: IO[bytes]):
         self._file = file
-        self._ahead: deque[bytes] = deque([file.readline(LONGEST_LINE).removeprefix(BYTE_ORDER_MARK)])
+        self._ahead: deque[bytes] = deque()
+        self._begun = False
 
     def next(self) -> bytes:
-        return self._ahead.popleft() if self._ahead else self._file.readline(LONGEST_LINE)
+        return self._ahead.popleft() if self._ahead else self._read()
 
     def peek(self, distance: int = 0) -> bytes:
         while len(self._ahead) <= distance:
-            self._ahead.append(self._file.readline(LONGEST_LINE))
+            self._ahead.append(self._read())
         return self._ahead[distance]
+
+    def _read(self) -> bytes:
+        line = self._file.readline(LONGEST_LINE)
+        if not self._begun:
+            line, self._begun = line.removeprefix(BYTE_ORDER_MARK), True
+        return line
 
     def skip_blank(self) -> None:
         while self.peek() and not self.peek().strip():
@@ -189,19 +197,6 @@ def _next_frame(lines: _Lines) -> bytes | InputError | None:
     if ends_within_number(frame[-1], frame[-2] if number > 1 else b""):
         return InputError("its last line has no line end and is shorter than the one before; is the file complete?")
     return b"".join(frame)
-
-
-def ends_within_number(last: str | bytes, before: str | bytes) -> bool:
-    """Whether a last line may have lost digits: no line end, a number at its end, shorter than the line before."""
-    last, before = (line.decode(errors="replace") if isinstance(line, bytes) else line for line in (last, before))
-    words = last.split()
-    return bool(
-        words
-        and not last.endswith("\n")
-        and words[-1][-1:].isdigit()
-        and len(last.rstrip()) < len(before.rstrip())
-        and len(words) <= len(before.split())
-    )
 
 
 def _is_head(line: bytes) -> bool:

@@ -17,7 +17,7 @@ from ase.io import iread, read
 
 from fnqs.errors import InputError
 from fnqs_data.readers.isotopes import MASSES, isotope_by_mass, set_isotopes
-from fnqs_data.readers.text import reason_of, text_of
+from fnqs_data.readers.text import CUT, ends_within_number, last_lines, reason_of, text_of
 
 BY_TYPE = "elements (its atoms of type 1 are taken for hydrogen)"
 UNITS = ("metal", "real", "electron")
@@ -40,6 +40,8 @@ def iterate_lammps_data(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms 
 
 
 def _data(text: str) -> Atoms:
+    if ends_within_number(*last_lines(text)):
+        raise InputError(CUT)
     lines = text.splitlines()
     stated = re.search(r"units\s*=\s*(\w+)", lines[0])
     units = stated[1] if stated else "metal"
@@ -83,6 +85,8 @@ def iterate_lammps_dump(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms 
 
 
 def _dump(text: str, units: str | None) -> Atoms:
+    if ends_within_number(*last_lines(text)):
+        raise InputError(CUT)
     if units is not None and units != "metal":
         raise InputError(f"it is in {units} units; write it in metal units")
     columns = re.search(r"(?m)^ITEM: ATOMS\s+(.*)$", text)

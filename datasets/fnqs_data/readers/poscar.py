@@ -16,12 +16,11 @@ from ase import Atoms
 from ase.io import read
 
 from fnqs.errors import InputError
-from fnqs_data.readers.extxyz import ends_within_number
 from fnqs_data.readers.isotopes import isotope_of, set_isotopes
 from fnqs_data.readers.plausible import MOST_PROTONS
-from fnqs_data.readers.text import floats, reason_of, text_of
+from fnqs_data.readers.text import CUT, ends_within_number, floats, reason_of, text_of
 
-CONFIGURATION = re.compile(r"\s*(\w+)\s+configuration\s*=", re.IGNORECASE)
+CONFIGURATION = re.compile(r"\s*(\w+)\s+configuration\s*=\s*(\d*)", re.IGNORECASE)
 
 
 def iterate_poscar(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms | InputError]]:
@@ -38,27 +37,37 @@ def iterate_xdatcar(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms | In
     lines = text_of(path).splitlines(keepends=True)
     starts = [i for i, line in enumerate(lines) if CONFIGURATION.match(line)]
     if not starts:
-        raise InputError(f"{path}: it cannot be read as vasp-xdatcar (no line announces a configuration)")
+        yield 0, InputError("it cannot be read as vasp-xdatcar (no line announces a configuration)")
+        return
     head = lines[: starts[0]]
-    count = range(len(starts))[wanted]
+    last = 0
     for frame, start in enumerate(starts):
         stop = starts[frame + 1] if frame + 1 < len(starts) else len(lines)
         block = lines[start + 1 : stop]
-        while block and not block[-1].strip():
-            block.pop()
-        yielded: Atoms | InputError
+        announced = CONFIGURATION.match(lines[start])
+        assert announced is not None
+        atoms: Atoms | InputError
         try:
             number = sum(int(word) for word in head[6].split())
-            following = block[number:] if len(block) == number + len(head) and frame + 1 < len(starts) else None
-            if following is not None:
-                block = block[:number]
-            cartesian = CONFIGURATION.match(lines[start]).group(1).lower().startswith(("c", "k"))  # type: ignore[union-attr]
-            yielded = _frame([*head[:7], "Cartesian\n" if cartesian else "Direct\n", *block])
-            head = following or head
+            places, following = _without_head(block, number, len(head)) if frame + 1 < len(starts) else (block, None)
+            if announced[2] and int(announced[2]) <= last:
+                raise InputError(f"configuration {announced[2]} comes after {last}; is the file damaged?")
+            kind = "Cartesian\n" if announced[1].lower().startswith(("c", "k")) else "Direct\n"
+            atoms = _frame([*head[:7], kind, *places])
+            last, head = 0 if following else int(announced[2] or 0), following or head
+        except InputError as error:
+            atoms = error
         except (ValueError, IndexError) as error:
-            yielded = InputError(f"it cannot be read as vasp-xdatcar ({reason_of(error)})")
-        if frame in count:
-            yield frame, yielded
+            atoms = InputError(f"it cannot be read as vasp-xdatcar ({reason_of(error)})")
+        if frame in range(len(starts))[wanted]:
+            yield frame, atoms
+
+
+def _without_head(block: list[str], number: int, length: int) -> tuple[list[str], list[str] | None]:
+    """Part the positions of a frame from the head of the next one, None where there is none."""
+    while block and not block[-1].strip():
+        block = block[:-1]
+    return (block[:number], block[number:]) if len(block) == number + length else (block, None)
 
 
 def _frame(lines: list[str]) -> Atoms | InputError:
@@ -102,7 +111,7 @@ def _read(lines: list[str]) -> Atoms:
     if after and not after[0].isalpha():
         raise InputError(f"{number} atoms are announced, but more follow; correct the number")
     if len(lines) <= first + number and ends_within_number(found[-1], found[-2] if number > 1 else ""):
-        raise InputError("its last line has no line end and is shorter than the one before; is the file complete?")
+        raise InputError(CUT)
     species = [f"{' '.join('H' for _ in symbols)}\n", f"{' '.join(map(str, counts))}\n"]
     text = "".join(["POSCAR\n", *lines[1:5], *species, *lines[7 : first + number]])
     atoms = read(io.StringIO(text), format="vasp")

@@ -90,11 +90,17 @@ def open_by_content(path: Path) -> IO[bytes]:
 
 def _head(path: Path) -> tuple[bytes, bool]:
     """Return the first bytes of a file, unpacked, and whether it is compressed."""
-    try:
-        with open_by_content(path) as file:
-            return file.read(HEAD), not hasattr(file, "raw")
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{path}: it cannot be unpacked ({error}); is the file complete?") from error
+    head = b""
+    with open_by_content(path) as file:
+        compressed = not hasattr(file, "raw")
+        try:
+            while len(head) < HEAD and (piece := file.read1(4096)):  # type: ignore[attr-defined]
+                head += piece
+        # What comes before a break may be whole frames; who reads them says where it is.
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            if not head:
+                raise InputError(f"{path}: it cannot be unpacked ({error}); is the file complete?") from error
+    return head, compressed
 
 
 def _accepted(path: Path, form: str) -> str:
