@@ -20,7 +20,14 @@ from fnqs_data.generate.build import build_recipe, cached_dataset
 from fnqs_data.generate.recipe import PHASES
 from fnqs_data.inspect.duplicates import find_duplicates
 from fnqs_data.inspect.plots import plot_records
-from fnqs_data.readers.command import RECOGNISED, add_reading_options, imported, read_shown, reading_options
+from fnqs_data.readers.command import (
+    RECOGNISED,
+    add_reading_options,
+    imported,
+    names_in,
+    read_shown,
+    reading_options,
+)
 from fnqs_data.store.append import append_dataset
 from fnqs_data.store.manifest import MANIFEST
 from fnqs_data.store.record import SPLITS, Record
@@ -240,7 +247,8 @@ def _print_skipped(skipped: Sequence[str], what: str) -> None:
 def _append(options: argparse.Namespace) -> int:
     skipped: list[str] = []
     base = open_dataset(options.folder)
-    records = imported(options.files, reading_options(options), options.skip_bad, skipped, taken=base.identifiers)
+    taken = names_in(base, options.files)
+    records = imported(options.files, reading_options(options), options.skip_bad, skipped, taken)
     dataset = append_dataset(base, records, options.output, note=options.note)
     _print_skipped(skipped, "bad frames were skipped")
     _print_dataset(dataset)

@@ -15,7 +15,9 @@ from fnqs_data.readers.labels import CHARGE, ENERGY, FORCES, STRESS, VIRIAL
 from fnqs_data.readers.names import distinct_names
 from fnqs_data.readers.options import ReadOptions
 from fnqs_data.readers.progress import shown
+from fnqs_data.store.manifest import file_digest
 from fnqs_data.store.record import Record
+from fnqs_data.store.store import Dataset
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -83,12 +85,12 @@ def imported(
         options: what the user says of them.
         skip_bad: whether bad frames are left out; they go to `skipped`.
         skipped: takes a sentence for each frame that is left out.
-        taken: identifiers that are in use already.
+        taken: names of files that are in use already.
 
     Raises:
         InputError: for a bad frame, unless those are skipped; if all are bad; if a file is given twice.
     """
-    names = distinct_names(files, {identifier.rpartition("#")[0] for identifier in taken})
+    names = distinct_names(files, taken)
     found = False
     for file, name in zip(files, names, strict=True):
         told: list[str] = []
@@ -103,6 +105,26 @@ def imported(
         print_notes(told)
     if skipped and not found:
         raise InputError(f"all {len(skipped)} frames are bad, the first one so: {skipped[0]}")
+
+
+def names_in(base: Dataset, files: Sequence[Path]) -> set[str]:
+    """Return the names of files that records of a data set have.
+
+    Args:
+        base: the data set.
+        files: what is to be added to it.
+
+    Raises:
+        InputError: if one of the files is in the data set already.
+    """
+    first: dict[str, int] = {}
+    for index, identifier in enumerate(base.identifiers):
+        first.setdefault(identifier.rpartition("#")[0], index)
+    for file in files:
+        alike = [index for name, index in first.items() if name.rpartition("/")[2] == file.name]
+        if alike and file.is_file() and file_digest(file) in {record.digest for record in base.read(alike)}:
+            raise InputError(f"{file} is in {base.folder} already; give what is new")
+    return set(first)
 
 
 def _renamed(record: Record, file: Path, name: str) -> Record:
