@@ -208,33 +208,6 @@ def test_a_poscar_without_species_looks_into_no_other_file(tmp_path, bare):
     assert "no species" in refusal(path)
 
 
-def test_an_output_of_vasp_that_broke_off(tmp_path):
-    edge = EDGE * units.Bohr
-    rows = "".join(f"<v>{x / 2} {y / 2} {z / 2}</v>" for x in (0, 1) for y in (0, 1) for z in (0, 1))
-    basis = "".join(f"<v>{' '.join(str(edge * (i == j)) for j in range(3))}</v>" for i in range(3))
-    crystal = f'<crystal><varray name="basis">{basis}</varray></crystal><varray name="positions">{rows}</varray>'
-    kinds = "<rc><c>H </c><c>1</c></rc>" * 8
-    scf = "".join(f'<i name="{name}">{e}</i>' for name, e in (("e_fr_energy", -100.0), ("e_0_energy", -110.0)))
-    text = (
-        '<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n<parameters><separator name="electronic">'
-        '<i name="NELECT">{electrons}</i></separator></parameters>\n'
-        '<kpoints><varray name="kpointlist"><v>0 0 0</v></varray><varray name="weights"><v>1</v></varray></kpoints>\n'
-        f'<atominfo><array name="atoms"><set>{kinds}</set></array></atominfo>\n'
-        f'<structure name="initialpos">{crystal}</structure>\n'
-        f"<calculation><scstep><energy>{scf}</energy></scstep><structure>{crystal}</structure>"
-        '<energy><i name="e_fr_energy">-100.0</i></energy></calculation>\n</modeling>\n'
-    )
-    path = tmp_path / "vasprun.xml"
-    path.write_text(text.replace("{electrons}", "8.0"))
-    (record,) = read_records(path)
-    assert record.energy * units.Hartree == pytest.approx(-110.0)
-    path.write_text(text.replace("{electrons}", "7.0"))
-    assert "its charge is 1" in refusal(path)
-    path.write_text(text.replace("{electrons}", "8.0").replace("</modeling>\n", ""))
-    items = list(iterate_records(path))
-    assert "</modeling>" in str(items[-1])
-
-
 # ---------------------------------------------------------------- CIF
 
 

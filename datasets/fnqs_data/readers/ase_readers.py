@@ -13,7 +13,7 @@ from ase.io import iread
 
 from fnqs.errors import InputError
 from fnqs_data.readers.aims import iterate_aims
-from fnqs_data.readers.checks import check_frame, check_text, missing_end
+from fnqs_data.readers.checks import ENDS, check_frame, check_text, missing_end
 from fnqs_data.readers.cif import iterate_cif
 from fnqs_data.readers.frames import record_from_atoms
 from fnqs_data.readers.lammps import iterate_lammps_data, iterate_lammps_dump
@@ -84,13 +84,16 @@ def _frames(path: Path, form: str, wanted: slice) -> Frames:
     first, step = wanted.start or 0, wanted.step or 1
     text = text_of(path)
     try:
-        if ends_within_number(*last_lines(text)):
+        if form not in ENDS and ends_within_number(*last_lines(text)):
             raise InputError(CUT)
         check_text(form, text)
     except InputError as error:
         yield first, error
         return
-    images = iread(io.StringIO(text), index=wanted, format=form)
+    file = io.StringIO(text)
+    # ASE looks beside an OUTCAR for other files; nothing lies beside this name.
+    file.name = "/dev/null/text"  # type: ignore[attr-defined]
+    images = iread(file, index=wanted, format=form)
     for frame in count(first, step):
         try:
             with warnings.catch_warnings():

@@ -16,6 +16,9 @@ ELECTRONS = {
 }
 """Where programs state the number of electrons of the cell."""
 
+ENDS = {"vasp-xml": "</modeling>", "vasp-out": "General timing and accounting", "espresso-out": "JOB DONE."}
+"""What stands near the end of a complete output; ASE drops a last frame that is not whole without a word."""
+
 SETTINGS = {"tot_charge": "its charge is", "tot_magnetization": "its magnetic moment is"}
 """What an input of Quantum ESPRESSO may ask for, and what that makes of the cell."""
 
@@ -53,6 +56,9 @@ def check_frame(form: str, text: str, atoms: Atoms) -> None:
         charge = len(atoms) - float(found[1])
         if abs(charge) > 0.01 and set(atoms.numbers) == {1}:
             raise InputError(f"its charge is {charge:g} ({found[1]} electrons); fnqs knows neutral cells only")
+    if form == "espresso-out" and "smearing contrib." in text and atoms.calc is not None:
+        # With smearing, what is printed as the total energy counts the entropy of the electrons.
+        atoms.calc.results.pop("energy", None)
     if form == "xsf":
         if atoms.calc is not None:
             atoms.calc = None
@@ -65,8 +71,8 @@ def check_frame(form: str, text: str, atoms: Atoms) -> None:
 
 def missing_end(form: str, text: str) -> str | None:
     """Say what is missing at the end of an output that broke off after its last whole frame, or None."""
-    if form == "vasp-xml" and "</modeling>" not in text[-4096:]:
-        return "it does not end with </modeling>; is the file complete?"
+    if (end := ENDS.get(form)) and end not in text[-8192:]:
+        return f"it does not end as such files do ({end}); is the file complete?"
     return None
 
 

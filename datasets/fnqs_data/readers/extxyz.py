@@ -68,7 +68,7 @@ def iterate_extxyz(path: Path, wanted: slice, form: str = "extxyz") -> Iterator[
 def parse_ipi(text: bytes) -> Atoms | InputError:
     """Parse the text of exactly one frame as i-PI writes it, or say why that cannot be done."""
     try:
-        return parse_extxyz(as_extxyz(text.decode()).encode())
+        return parse_extxyz(as_extxyz(_decoded(text)).encode())
     except InputError as error:
         return error
     # The parts of ASE that build a cell fail in many ways, too.
@@ -88,8 +88,10 @@ def parse_extxyz(text: bytes) -> Atoms | InputError:
         return info
 
     try:
-        plain, isotopes = _without_isotopes(text.decode())
+        plain, isotopes = _without_isotopes(_decoded(text))
         atoms = read(io.StringIO(plain), format="extxyz", index=0, properties_parser=parse_comment)
+    except KeyError as error:
+        return InputError(f"{error.args[0]!r} is no element that is known; name hydrogen H, D or T")
     # ASE's parser fails in many ways on a broken text.
     except Exception as error:
         return InputError(f"it cannot be read as extxyz ({reason_of(error)}); is the file damaged?")
@@ -98,6 +100,14 @@ def parse_extxyz(text: bytes) -> Atoms | InputError:
     if isotopes:
         set_isotopes(atoms, isotopes)
     return atoms
+
+
+def _decoded(text: bytes) -> str:
+    """Return a text in UTF-8, or in Latin-1, as comments of older programs are; that one takes any byte."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def _without_isotopes(text: str) -> tuple[str, list[str] | None]:
