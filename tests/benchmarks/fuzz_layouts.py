@@ -198,6 +198,28 @@ def write_siesta(path: Path, frames: list[Atoms]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
+def write_outcar(path: Path, frames: list[Atoms]) -> None:
+    """Write what ASE looks for in an OUTCAR."""
+    number = len(frames[0])
+    lines = [" vasp.6.3.0 20Jan22 complex", *[" POTCAR:    PAW_PBE H 15Jun2001"] * 2]
+    lines += [" k-points  NKPTS =      1   k-points in BZ  NKDIM =      1   number of bands  NBANDS=      8"]
+    lines += [f" NELECT =   {number:.4f}    total number of electrons", f" ions per type =      {number}"]
+    lines += [" k-points in reciprocal lattice and weights: Gamma", " 0.0 0.0 0.0  1.0", "---- Iteration 1(   1) ----"]
+    for atoms in frames:
+        energy, forces = atoms.calc.results["energy"], atoms.calc.results["forces"]
+        lines += [
+            "  in kB    1500.0 1600.0 1700.0 10.0 20.0 30.0",
+            "  direct lattice vectors    reciprocal lattice vectors",
+        ]
+        lines += [" ".join(f"{x:14.9f}" for x in (*row, 0, 0, 0)) for row in np.array(atoms.cell)]
+        lines += [" POSITION                    TOTAL-FORCE (eV/Angst)", " " + "-" * 80]
+        lines += [" ".join(f"{v:14.6f}" for v in (*x, *f)) for x, f in zip(atoms.positions, forces, strict=True)]
+        lines += ["  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)", "  ----"]
+        lines += [f"  free  energy   TOTEN  =  {energy:.8f} eV", ""]
+        lines += [f"  energy  without entropy=  {energy:.8f}  energy(sigma->0) =  {energy:.8f}"]
+    path.write_text("\n".join([*lines, " General timing and accounting informations for this job:"]) + "\n")
+
+
 def write_symmetric(path: Path, frames: list[Atoms]) -> None:
     """Write two protons of a hexagonal cell by one, at a third that is printed with three digits."""
     edge = float(frames[0].cell[0, 0]) / 2
@@ -231,12 +253,13 @@ LAYOUTS: dict[str, Callable[[Path, list[Atoms]], None]] = {
     "h.dump": write_dump,
     "h.XV": write_siesta,
     "symmetric.cif": write_symmetric,
+    "OUTCAR": write_outcar,
 }
 LABELLED = ("frames.extxyz", "reptation.xyz", "frames.traj", "text.hdf5", "arrays.h5", "frames.xyz.gz", "reference.xyz")
-WEIGHTS = (4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4, 2, 2, 2, 2, 1, 1)
+WEIGHTS = (4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4, 2, 2, 2, 2, 1, 1, 1)
 
-FIXED = ("symmetric.cif",)
-"""Layouts whose content does not follow the frames."""
+FIXED = ("symmetric.cif", "OUTCAR")
+"""Layouts whose content does not follow all of the frames."""
 
 UNCOUNTED = ("geometry.in",)
 """Layouts that nowhere say how many atoms they hold, so that nobody can know that some were lost."""
