@@ -117,9 +117,11 @@ def judge(
         return "finding", f"sound, but {len(records)} of {len(sound)} frames were read"
     changed = False
     for record in records:
-        if record.frame is None or record.frame >= len(sound):
+        # A piece of a frame that was repeated counts as a frame, a bad one; those behind it move up.
+        moved = skipped and damage.may_change
+        if record.frame is None or (record.frame >= len(sound) and not moved):
             return "finding", f"frame {record.frame} did not exist"
-        original = sound[record.frame]
+        original = sound[min(record.frame, len(sound) - 1)]
         if record.number != original.number and damage.may_change and path.name in UNCOUNTED:
             return "changed, plausible", ""
         if record.number != original.number:

@@ -36,8 +36,10 @@ def test_an_output_of_vasp_that_broke_off(tmp_path):
     )
     path = tmp_path / "vasprun.xml"
     path.write_text(text.replace("{electrons}", "8.0"))
-    (record,) = read_records(path)
-    assert record.energy * units.Hartree == pytest.approx(-110.0)
+    told = []
+    (record,) = read_records(path, told=told)
+    assert (record.number, record.energy) == (8, None)
+    assert "reference atoms" in told[0]
     path.write_text(text.replace("{electrons}", "7.0"))
     assert "its charge is 1" in refusal(path)
     path.write_text(text.replace("{electrons}", "8.0").replace("</modeling>\n", ""))
@@ -69,12 +71,12 @@ def test_an_outcar(tmp_path):
     told = []
     one, two = read_records(path, told=told)
     assert (one.frame, two.frame, one.number) == (0, 1, 8)
-    assert one.energy * units.Hartree == pytest.approx(-110.0)
+    assert one.energy is None
+    assert "reference atoms" in told[0]
     np.testing.assert_allclose(one.forces[0] * units.Hartree / units.Bohr, [0.1, 0.2, 0.3])
     # XX YY ZZ XY YZ ZX, positive under pressure, in VASP.
     expected = -0.1 * np.array([[1500, 10, 30], [10, 1600, 20], [30, 20, 1700]])
     np.testing.assert_allclose(one.stress * units.Hartree / units.Bohr**3 / units.GPa, expected, rtol=1e-6)
-    assert "free_energy" in told[0]
     path.write_text(head + frame + frame[:200])
     items = list(iterate_records(path))
     assert [isinstance(item, InputError) for item in items] == [False, True]

@@ -22,6 +22,7 @@ ENDS = {"vasp-xml": "</modeling>", "vasp-out": "General timing and accounting", 
 SETTINGS = {"tot_charge": "its charge is", "tot_magnetization": "its magnetic moment is"}
 """What an input of Quantum ESPRESSO may ask for, and what that makes of the cell."""
 
+VASP_ENERGY = "energy (VASP counts it from the reference atoms of its potentials, not from separated particles)"
 XSF_FORCES = "forces (in Ha/Å or eV/Å, which XSF does not tell apart)"
 XSF_ENERGY = "total energy (a comment)"
 
@@ -56,6 +57,10 @@ def check_frame(form: str, text: str, atoms: Atoms) -> None:
         charge = len(atoms) - float(found[1])
         if abs(charge) > 0.01 and set(atoms.numbers) == {1}:
             raise InputError(f"its charge is {charge:g} ({found[1]} electrons); fnqs knows neutral cells only")
+    if form in ("vasp-out", "vasp-xml") and atoms.calc is not None:
+        for name in ("energy", "free_energy"):
+            atoms.calc.results.pop(name, None)
+        atoms.info[VASP_ENERGY] = 1
     if form == "espresso-out" and "smearing contrib." in text and atoms.calc is not None:
         # With smearing, what is printed as the total energy counts the entropy of the electrons.
         atoms.calc.results.pop("energy", None)
