@@ -283,9 +283,9 @@ def whole_epoch(folder: Path, data: Path, batch: int, bare: bool) -> int:
 def main() -> int:
     """Choose by the command line; returns 1 if anything differs."""
     if sys.argv[1] == "--work":
-        batch, stop, bare, start, *place, port = [int(text) for text in sys.argv[4:]]
+        batch, stop, bare, start, process, processes, port = [int(text) for text in sys.argv[4:]]
         task = Task(Path(sys.argv[2]), Path(sys.argv[3]), batch, stop, bool(bare))
-        return work(task, start, Place(*place, "localhost", port))
+        return work(task, start, Place(process, processes, "localhost", port))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("numbers", type=int, nargs="*")
@@ -297,7 +297,8 @@ def main() -> int:
     if options.epoch:
         (batch,) = options.numbers or [1]
         return int(whole_epoch(options.folder, options.epoch, batch, options.without_integrals) > 0)
-    return int(random_trials(options.folder, *(options.numbers + [50, 0][len(options.numbers) :])) > 0)
+    trials, seed = options.numbers + [50, 0][len(options.numbers) :]
+    return int(random_trials(options.folder, trials, seed) > 0)
 
 
 if __name__ == "__main__":
