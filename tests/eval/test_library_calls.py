@@ -116,31 +116,24 @@ def test_a_batch_is_found():
     assert calls(jax.jit(jax.vmap(jax.vmap(alone))).lower(matrices)) == {(name, 1) for name, _ in found}
 
 
-@pytest.mark.parametrize(
-    ("number", "antisymmetric", "twist"),
-    [(2, "pairing", GAMMA), (6, "pairing", GAMMA), (6, "pairing", GENERAL), (4, "slater", GAMMA)],
-)
-def test_evaluation_and_training(small_model, number, antisymmetric, twist):
-    """N = 2 has matrices of one number, N = 6 an open shell; several determinants are summed."""
-    programs = Programs(dataclasses.replace(small_model, antisymmetric=antisymmetric, determinants=2), number, twist)
-    eigenvectors = "heevd" if any(twist) else "syevd"
+@pytest.mark.parametrize(("number", "twist"), [(6, GAMMA), (2, GENERAL)])
+def test_evaluation(small_model, number, twist):
+    """N = 6 has an open shell, N = 2 matrices of one number; several determinants are summed."""
+    programs = Programs(dataclasses.replace(small_model, determinants=2), number, twist)
     for program in programs.evaluation():
         assert_one_at_a_time(program, "getrf")
-    assert_one_at_a_time(programs.equilibration(), "getrf", eigenvectors)
-    assert_one_at_a_time(programs.step(), "getrf", eigenvectors, "potrf")
 
 
-@pytest.mark.parametrize("options", [{"groups": 3}, {"trained": Trained("heads")}, {"trained": Trained("low-rank", 2)}])
-def test_other_ways_to_train(small_model, options):
-    assert_one_at_a_time(Programs(small_model, 4, GAMMA).step(**options), "getrf", "syevd", "potrf")
+@pytest.mark.parametrize(
+    ("number", "twist", "options"),
+    [(6, GAMMA, {}), (2, GENERAL, {"groups": 3}), (2, GAMMA, {"trained": Trained("low-rank", 2)})],
+)
+def test_training(small_model, number, twist, options):
+    eigenvectors = "heevd" if any(twist) else "syevd"
+    assert_one_at_a_time(Programs(small_model, number, twist).step(**options), "getrf", eigenvectors, "potrf")
 
 
-def test_plane_waves(small_model):
-    programs = Programs(dataclasses.replace(small_model, antisymmetric="plane_waves"), 2, GAMMA)
-    for program in (*programs.evaluation(), programs.step()):
-        assert_one_at_a_time(program, "getrf")
-
-
-def test_langevin_moves(small_model):
-    programs = Programs(small_model, 2, GAMMA)
+@pytest.mark.parametrize("antisymmetric", ["slater", "plane_waves"])
+def test_the_equilibration_of_training(small_model, antisymmetric):
+    programs = Programs(dataclasses.replace(small_model, antisymmetric=antisymmetric), 2, GAMMA)
     assert_one_at_a_time(programs.equilibration(move="langevin"), "getrf")

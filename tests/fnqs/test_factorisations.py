@@ -1,5 +1,9 @@
 """Factorisations of batches against numpy and jax, and that the library never gets a batch."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,3 +83,48 @@ def test_a_singular_matrix_has_no_logarithm():
 def test_a_reverse_derivative_that_is_not_defined_is_refused():
     with pytest.raises(Exception, match="does not support reverse-mode"):
         jax.grad(lambda matrix: jnp.sum(cholesky(matrix)))(jnp.eye(3))
+
+
+MANY_DEVICES = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from fnqs.factorisations import eigenvectors, inverse, phase_and_log_determinant
+from fnqs.precision import configure
+
+configure(compilation_cache=False)
+devices, rounds = int(sys.argv[1]), int(sys.argv[2])
+jax.config.update("jax_num_cpu_devices", devices)
+mixing = np.random.default_rng(1).normal(size=(2304, 2304)) * 1e-2
+
+def on_a_device(matrices):
+    def sweep(matrices, _):
+        mixed = (matrices.reshape(len(matrices), -1) @ mixing).reshape(matrices.shape) + matrices
+        logs = jax.vmap(phase_and_log_determinant)(mixed)[1]
+        inverted = jax.vmap(inverse)(mixed[:8])
+        levels = jax.vmap(eigenvectors)(mixed[:8] + jnp.swapaxes(mixed[:8], 1, 2))[0]
+        total = jax.lax.psum(jnp.mean(logs) + jnp.mean(jnp.tanh(inverted)) + jnp.mean(levels), "devices")
+        return matrices + 1e-3 * jnp.tanh(total), None
+    return jax.lax.scan(sweep, matrices, None, length=2)[0]
+
+mesh = Mesh(np.array(jax.devices()), ("devices",))
+cut = PartitionSpec("devices")
+step = jax.jit(jax.shard_map(on_a_device, mesh=mesh, in_specs=cut, out_specs=cut, check_vma=False))
+matrices = np.random.default_rng(0).normal(size=(128 * devices, 48, 48))
+for _ in range(rounds):
+    assert np.all(np.isfinite(step(matrices)))
+print(len(mesh.devices), "devices ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_that_share_their_threads_end(devices):
+    """Determinants of 96 electrons after a product on the pool of threads, then an exchange between the devices.
+
+    With a batch a call, as jax has it, two devices on two cores sleep in the first round for ever. One of these rounds
+    takes a tenth of a second, the start with its compilation three.
+    """
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", MANY_DEVICES, str(devices), "5"]
+    found = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True, check=False)
+    assert found.stdout == f"{devices} devices ended\n", found.stderr[-2000:]

@@ -47,8 +47,12 @@ class Processes:
                 self.running.append(subprocess.Popen(command, env=environment, stdout=stream, stderr=stream))
 
     def end(self) -> list[int]:
-        """Exit codes, once all have ended."""
-        return [process.wait(timeout=300) for process in self.running]
+        """Exit codes, once all have ended; those that do not end in time are killed, and the test fails."""
+        try:
+            return [process.wait(timeout=300) for process in self.running]
+        finally:
+            for process in self.running:
+                process.kill()
 
     def said(self, process: int = 0) -> str:
         return self.outputs[process].read_text()
