@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 from fnqs.cli.files import replaced_when_whole
+from fnqs_train.monitoring.metrics_row import Measured, MetricsRow, column
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart with any colour vision."""
@@ -21,12 +21,11 @@ Curve = tuple[Sequence[float], Sequence[float], Sequence[float] | None]
 """Steps, energies (Ha per atom) and their standard errors (Ha per atom)."""
 
 
-def plot_training(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *, title: str = "") -> None:
+def plot_training(rows: Sequence[MetricsRow], path: str | os.PathLike, *, title: str = "") -> None:
     """Draw energy, variance, acceptance and time per step of one run, each with a running mean or median.
 
     Args:
-        rows: lines of metrics.jsonl with step and any of energy_per_atom (Ha), variance_per_atom (Ha^2),
-            acceptance and seconds (per step); a missing or null value leaves a gap.
+        rows: lines of metrics.jsonl; a missing or null value leaves a gap.
         path: the PNG.
         title: a line above.
 
@@ -36,14 +35,14 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *,
     steps = np.array([row["step"] for row in rows], dtype=np.float64)
     figure = Figure(figsize=(9, 6.2), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
-    panels = (
+    panels: tuple[tuple[Axes, Measured, str, bool], ...] = (
         (axes[0, 0], "energy_per_atom", "E/N (Ha)", False),
         (axes[0, 1], "variance_per_atom", "variance / N (Ha²)", True),
         (axes[1, 0], "acceptance", "acceptance", False),
-        (axes[1, 1], "seconds", "seconds per step", False),
+        (axes[1, 1], "seconds_per_step", "seconds per step", False),
     )
     for axis, key, label, logarithmic in panels:
-        values = _column(rows, key)
+        values = column(rows, key)
         axis.plot(steps, values, ".", markersize=3, color="0.72", label="step")
         smooth, width = running_median(values) if logarithmic else running_mean(values)
         name = "median" if logarithmic else "mean"
@@ -55,9 +54,9 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *,
             axis.yaxis.set_minor_locator(NullLocator())
         axis.set_ylabel(label)
         _tidy(axis)
-    _focus(axes[0, 0], _column(rows, "energy_per_atom"))
+    _focus(axes[0, 0], column(rows, "energy_per_atom"))
     axes[1, 0].set_ylim(0, 1)
-    seconds = _column(rows, "seconds")
+    seconds = column(rows, "seconds_per_step")
     if np.any(np.isfinite(seconds)):
         axes[1, 1].set_ylim(0, 1.4 * np.nanpercentile(seconds, 95))
     axes[0, 0].legend(frameon=False, loc="upper right")
@@ -144,11 +143,6 @@ def _windows(values: np.ndarray) -> tuple[np.ndarray, int]:
     width = max(1, len(values) // 20) | 1
     padded = np.pad(values, width // 2, constant_values=np.nan)
     return np.lib.stride_tricks.sliding_window_view(padded, width) if len(values) else np.empty((0, width)), width
-
-
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    """One value of every line (T,) in float64, NaN where it is missing or null."""
-    return np.array([np.nan if row.get(key) is None else row[key] for row in rows], dtype=np.float64)
 
 
 def _focus(axis: Axes, values: np.ndarray) -> None:

@@ -9,12 +9,13 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from fnqs.cli.files import write_text_whole
 from fnqs.errors import InputError
+from fnqs_train.monitoring.metrics_row import MetricsRow, check_keys
 
 METRICS_NAME = "metrics.jsonl"
 _WANDB_ID_NAME = "wandb-id"
@@ -67,8 +68,12 @@ class MetricsRecord:
 
         Args:
             step: steps done.
-            values: numbers, texts or lists of them; numbers that are not finite become null.
+            values: under keys of `MetricsRow`; numbers that are not finite become null.
+
+        Raises:
+            KeyError: another key.
         """
+        check_keys(values)
         row = {"step": int(step)} | {key: _plain(value) for key, value in values.items()}
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
@@ -87,7 +92,7 @@ class MetricsRecord:
             self._mirror = None
 
 
-def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+def read_metrics(path: str | os.PathLike) -> list[MetricsRow]:
     """Read the lines of a record; a half-written last one is left out.
 
     Args:
@@ -103,7 +108,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         raise InputError(f"{path}: no record of a training here; give the folder of a run") from None
-    rows = []
+    rows: list[MetricsRow] = []
     for number, line in enumerate(lines[:-1], start=1):
         row = _parse(line)
         if row is None:
@@ -112,12 +117,12 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     return rows
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> MetricsRow | None:
     try:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    return cast(MetricsRow, row) if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 def _cut_back(path: Path, last_step: int) -> None:
