@@ -43,6 +43,21 @@ def test_time_left_comes_from_steps_that_compile_nothing():
     assert not any("41" in line or "60 s" in line for line in lines)
 
 
+def test_a_step_beside_a_compilation_is_not_counted():
+    stream = io.StringIO()
+    with TrainingProgress(100, plain_seconds=0, stream=stream) as progress:
+        progress.program("training", 8)
+        progress.update(1, None, 0.1, 0.5, seconds=40.0)
+        for step, seconds in ((2, 5.0), (3, 1.0)):
+            progress.program("training", 8)
+            if step == 2:
+                progress.slowed()
+            progress.update(step, None, 0.1, 0.5, seconds=seconds)
+    lines = stream.getvalue().splitlines()
+    assert lines[2].endswith("time left not known before a step without compilation")
+    assert lines[3].endswith("1 s/step  1 min 37 s left")
+
+
 def test_a_terminal_shows_one_live_line_and_keeps_the_last(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()

@@ -17,6 +17,7 @@ from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.store import Dataset
 from fnqs_data.stream.mixture import mixture_weights
 from fnqs_data.stream.stream import ConfigurationStream
+from fnqs_train.ahead import Ahead
 from fnqs_train.checkpointing.checkpoint import Checkpoints
 from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import RunConfig, save_config
@@ -163,6 +164,7 @@ def train(
             if first
             else nullcontext() as record,
             TrainingProgress(config.steps, first=start, quiet=not first) as progress,
+            Ahead() as ahead,
         ):
             if first:
                 save_config(config, run_folder)  # only now is it sure that the folder is this run's
@@ -173,6 +175,9 @@ def train(
                 lambda number: choose_chunks(number, config.model, config.memory),
                 progress.message,
             )
+            if mesh is None and start == 0:
+                shapes = (learned, population, keys(0)[0])
+                ahead.compile_first(stream, dataset.twisted, config.steps, config.model, equilibrate, programs, *shapes)
             began = time.monotonic()
             for step in range(start, config.steps):
                 # ---- Input: configurations of one N with their walkers
@@ -193,12 +198,16 @@ def train(
                 if fresh.any() or stale.any():
                     settle = equilibrate if fresh.any() else refresh
                     progress.program("equilibration" if fresh.any() else "refreshing stale walkers", *kind)
+                    ahead.wait(("equilibration", *kind))
                     settled = settle(learned.params, systems, walkers, widths, fresh, equilibration_key)
                     # Two programs with collectives must not be on their way together.
                     walkers, widths, _ = jax.block_until_ready(settled)
 
                 # ---- Step
                 progress.program("training", *kind)
+                if ahead.busy:
+                    progress.slowed()
+                ahead.wait(("training", *kind))
                 learned, walkers, widths, report = programs.take(
                     batch.number, batch.twisted, learned, systems, walkers, widths, key
                 )

@@ -63,6 +63,10 @@ class TrainingProgress(LiveLine):
         self._compiles |= not known
         self.doing(what if known else f"compiling N = {number}, {what}", lasting=not known)
 
+    def slowed(self) -> None:
+        """Say that something is compiled beside this step, so that its duration tells nothing of the next ones."""
+        self._compiles = True
+
     def update(self, step: int, gain: Gain | None, variance: float, acceptance: float, seconds: float) -> None:
         """Show the state after a step.
 
