@@ -1,24 +1,21 @@
-"""Pictures of a training and of a transfer, as PNG."""
+"""The picture of a training, and what all pictures share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from fnqs.cli.files import replaced_when_whole
 from fnqs_train.monitoring.metrics_row import Measured, MetricsRow, column
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart with any colour vision."""
-
-Curve = tuple[Sequence[float], Sequence[float], Sequence[float] | None]
-"""Steps, energies (Ha per atom) and their standard errors (Ha per atom)."""
 
 
 def plot_training(rows: Sequence[MetricsRow], path: str | os.PathLike, *, title: str = "") -> None:
@@ -64,60 +61,6 @@ def plot_training(rows: Sequence[MetricsRow], path: str | os.PathLike, *, title:
         axis.set_xlabel("step")
     if title:
         figure.suptitle(title, x=0.01, ha="left")
-    save_figure(figure, path)
-
-
-def plot_transfer(
-    curves: Mapping[str, Curve],
-    points: Mapping[str, tuple[float, float, float]],
-    path: str | os.PathLike,
-    *,
-    title: str = "",
-    reference: tuple[str, float] | None = None,
-) -> None:
-    """Draw energies against steps spent on a held-out configuration.
-
-    Args:
-        curves: training curves by name, for instance "fine-tuned" and "from scratch"; a band is one error.
-        points: evaluated energies by name as (step, E/N, error), Ha per atom; a name that starts with that of
-            a curve takes its colour.
-        path: the PNG.
-        title: a line above.
-        reference: name and E/N (Ha per atom) of a known energy, drawn as a line across.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
-    axis: Axes = figure.subplots()
-    colours = {}
-    everything = [np.array([energy for _, energy, _ in points.values()], dtype=np.float64)]
-    for colour, (name, (steps, energies, errors)) in zip(COLOURS, curves.items(), strict=False):
-        steps, energies = np.asarray(steps, dtype=np.float64), np.asarray(energies, dtype=np.float64)
-        colours[name] = colour
-        axis.plot(steps, energies, color=colour, linewidth=1.2, label=name)
-        if errors is not None:
-            errors = np.asarray(errors, dtype=np.float64)
-            axis.fill_between(steps, energies - errors, energies + errors, color=colour, alpha=0.18, linewidth=0)
-        everything.append(energies)
-    spare = iter([colour for colour in COLOURS if colour not in colours.values()] + ["black"] * len(points))
-    markers = iter("osD^v<>p" * len(points))
-    for name, (step, energy, error) in points.items():
-        owner = next((curve for curve in colours if name.startswith(curve)), None)
-        colour = colours[owner] if owner else next(spare)
-        style = {"fmt": next(markers), "color": colour, "markersize": 7, "markeredgecolor": "white"}
-        axis.errorbar([step], [energy], yerr=[error], capsize=4, zorder=3, label=f"{name} (evaluated)", **style)
-    if reference is not None:
-        axis.axhline(reference[1], color="black", linewidth=1, linestyle="--", label=reference[0])
-        everything.append(np.array([reference[1]]))
-    _focus(axis, np.concatenate(everything))
-    axis.set_xlabel("optimisation steps on the configuration")
-    axis.set_ylabel("E/N (Ha)")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _tidy(axis)
-    axis.legend(frameon=False)
-    if title:
-        axis.set_title(title, loc="left", fontsize="medium")
     save_figure(figure, path)
 
 
