@@ -16,7 +16,7 @@ from fnqs.errors import InputError
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.devices import use_every_core
-from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
+from fnqs_eval.energies.energy import EvaluationSettings
 from fnqs_eval.energies.evaluate import (
     at_twists,
     averages,
@@ -32,18 +32,15 @@ from fnqs_eval.energies.reliability import training_distribution
 from fnqs_eval.energies.symmetry import reduce_by_symmetry
 from fnqs_eval.energies.table import EnergyResult, print_table, write_json
 from fnqs_eval.energies.twists import parse_twists
-from fnqs_eval.plots import plot_training, plot_transfer
 from fnqs_eval.report.report import write_report
 from fnqs_eval.transfer.protocol import describe_protocol
 from fnqs_eval.transfer.protocol_command import run_protocol
-from fnqs_eval.transfer.transfer import DENSITY_SPLIT, PHASE_SPLIT, compare, held_out_records, summary
 from fnqs_train.checkpointing.checkpoint import CheckpointPath, resolve_checkpoint, restore_meta
 from fnqs_train.checkpointing.publish import publish
-from fnqs_train.commands import add_configuration_options, load_dataset, load_params, read_selected
+from fnqs_train.commands import add_configuration_options, load_params, read_selected
 from fnqs_train.config import RunConfig, load_config
 from fnqs_train.models.shipped import results_folder
-from fnqs_train.monitoring.metrics import read_metrics
-from fnqs_train.run_folder import empty_folder, used_alone
+from fnqs_train.run_folder import used_alone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -216,17 +213,17 @@ def _worth(result: EnergyResult, config: RunConfig) -> list[str]:
 def _add_transfer(commands) -> None:
     parser = commands.add_parser(
         "transfer",
-        help="zero-shot on the held-out density and phase; fine-tuned against from scratch",
-        description="Evaluate a run on configurations it never saw (a held-out density and a held-out phase),\n"
-        "then fine-tune on one of them and train on it from scratch with as many steps. Prints tables and\n"
-        "writes RUN/transfer/: results.json, transfer.png (training curves), training.png, both runs.\n"
-        "How much is done stands under [transfer] in the run's config.\n\n"
+        help="what was held out: zero-shot, fine-tuned and from scratch, and what can be concluded",
+        description="Evaluate a run on configurations it never saw, fine-tune on them, and train on them from\n"
+        "scratch. Prints tables and what can be concluded from them: differences of three error bars or more.\n"
+        "Written to RUN/transfer/: results.json, transfer.png, training.png, all trainings. What was killed goes on\n"
+        "with the same command.\n\n"
         "  fnqs-evaluate transfer runs/quickstart\n"
         "  fnqs-evaluate transfer runs/quickstart --protocol configs/transfer/held_out.toml\n\n"
-        "With a protocol, every item of it is evaluated zero-shot, fine-tuned to its limit and trained from\n"
-        "scratch; the steps and seconds that both need to come near the limit, and what fine-tuning forgets, are\n"
-        "written to RUN/transfer-<name of the protocol>/: results.json, transfer.png, all trainings. A killed\n"
-        "protocol goes on with the same command.",
+        "Without a protocol, configurations of the held-out densities and phases are evaluated before and after as\n"
+        "many steps as [transfer] in the run's config says. With a protocol, its items are, on the way too: the steps\n"
+        "and seconds that both trainings need to come near the limit, and what fine-tuning forgets, are written to\n"
+        "RUN/transfer-<name of the protocol>/.",
         epilog=describe_protocol(),
     )
     parser.add_argument("checkpoint", metavar="RUN", type=Path, help="run folder, a step in it, or foundation")
@@ -237,83 +234,18 @@ def _add_transfer(commands) -> None:
         "--output",
         metavar="FOLDER",
         type=Path,
-        help="folder of a protocol's results (default RUN/transfer-<name of the protocol>)",
+        help="folder of the results (default RUN/transfer, or RUN/transfer-<name of the protocol>)",
     )
-    parser.add_argument("--restart", action="store_true", help="forget what was done of a protocol and start anew")
+    parser.add_argument("--restart", action="store_true", help="forget what was done and start anew")
     parser.set_defaults(run=_transfer)
 
 
 def _transfer(options: argparse.Namespace) -> int:
     checkpoint = resolve_checkpoint(options.checkpoint)
-    results = results_folder(checkpoint.run_folder)
-    if options.protocol is not None:
-        folder = options.output or results / f"transfer-{options.protocol.stem}"
-        with used_alone(folder, "fnqs-evaluate"):
-            return run_protocol(checkpoint, options.protocol, folder, restart=options.restart)
-    if options.output is not None or options.restart:
-        raise InputError("--output and --restart go with --protocol FILE only")
-    with used_alone(results / "transfer", "fnqs-evaluate"):
-        return _compare(checkpoint, results / "transfer")
-
-
-def _compare(checkpoint: CheckpointPath, folder: Path) -> int:
-    """Do and print what the config of a run says about transfer, in an emptied folder."""
-    config = load_config(checkpoint.run_folder)
-    dataset = load_dataset(config)
-    transfer = config.transfer
-    held_out = {
-        split: held_out_records(dataset, split, transfer.number, transfer.configurations)
-        for split in (DENSITY_SPLIT, PHASE_SPLIT)
-    }
-    params = load_params(checkpoint, config)
-    settings = EvaluationSettings(
-        walkers=transfer.walkers,
-        equilibration_sweeps=transfer.equilibration_sweeps,
-        target_error=transfer.target_error,
-        max_measurements=max(2, transfer.evaluation_sweeps // 10),
-        seed=config.seed,
-    )
-    empty_folder(folder)
-    wavefunction = WaveFunction(config.model)
-    records = [record for split in held_out.values() for record in split]
-    results = evaluate_records(
-        wavefunction, params, records, settings, steps=0, announce=lambda text: print(text, file=sys.stderr)
-    )
-    provenance = _provenance(checkpoint, config, settings, dataset.folder.name)
-    write_json(folder / "results.json", results, provenance)  # more of it is written below, when it is known
-    count = len(held_out[DENSITY_SPLIT])
-    print_table(results[:count], title="zero-shot, densities never trained on")
-    print_table(results[count:], title="zero-shot, a phase never trained on")
-
-    middle = count // 2
-    comparison = compare(
-        config,
-        params,
-        held_out[DENSITY_SPLIT][middle],
-        results[middle],
-        settings,
-        folder,
-        lambda text: print(text, file=sys.stderr),
-    )
-    three = {
-        "zero-shot": comparison.zero_shot,
-        "fine-tuned": comparison.fine_tuned,
-        "from scratch": comparison.from_scratch,
-    }
-    named = [dataclasses.replace(r, identifier=f"{r.identifier} {name}") for name, r in three.items()]
-    write_json(folder / "results.json", results + named, provenance)
-    points = {
-        name: (float(result.steps or 0), result.energy_per_atom, result.error_per_atom)
-        for name, result in three.items()
-    }
-    record = held_out[DENSITY_SPLIT][middle]
-    title = f"{record.identifier}: N = {record.number}, r_s = {record.density_parameter:.3f} bohr, held out"
-    plot_transfer(comparison.curves, points, folder / "transfer.png", title=title)
-    plot_training(read_metrics(checkpoint.run_folder), folder / "training.png", title=config.name)
-    print_table(named, title="one held-out density: zero-shot, fine-tuned, from scratch")
-    print(summary(comparison))
-    print(f"written: {folder}/results.json, transfer.png, training.png")
-    return 0
+    name = "transfer" if options.protocol is None else f"transfer-{options.protocol.stem}"
+    folder = options.output or results_folder(checkpoint.run_folder) / name
+    with used_alone(folder, "fnqs-evaluate"):
+        return run_protocol(checkpoint, options.protocol, folder, restart=options.restart)
 
 
 def _add_report(commands) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fnqs.errors import InputError
 from fnqs_train.monitoring.metrics import MetricsRecord, read_metrics
+from fnqs_train.monitoring.metrics_row import column
 
 
 def write_steps(folder, steps, **options):
@@ -24,9 +25,9 @@ def test_values_of_numpy_and_jax_become_json(tmp_path):
             {
                 "energy_per_atom": jnp.float32(-0.5),
                 "variance_per_atom": np.float64("nan"),
-                "by_number": np.array([1.0, np.inf]),
-                "phase": "bcc",
-                "skipped": np.bool_(True),
+                "update_norm": np.float32("inf"),
+                "non_finite": ["bcc"],
+                "fallback": np.bool_(True),
             },
         )
         assert read_metrics(tmp_path) == [  # readable while the run goes on
@@ -34,11 +35,21 @@ def test_values_of_numpy_and_jax_become_json(tmp_path):
                 "step": 1,
                 "energy_per_atom": -0.5,
                 "variance_per_atom": None,
-                "by_number": [1.0, None],
-                "phase": "bcc",
-                "skipped": True,
+                "update_norm": None,
+                "non_finite": ["bcc"],
+                "fallback": True,
             }
         ]
+
+
+def test_only_keys_of_the_definition_are_written_and_read(tmp_path):
+    with MetricsRecord(tmp_path) as record, pytest.raises(KeyError, match="not a key of the record: seconds"):
+        record.write(1, {"seconds": 0.5})
+    assert read_metrics(tmp_path) == []
+    with pytest.raises(KeyError, match="not a key of the record: seconds"):
+        column([{"step": 1}], "seconds")
+    rows = [{"step": 1, "acceptance": 0.5}, {"step": 2, "acceptance": None}, {"step": 3}]
+    np.testing.assert_array_equal(column(rows, "acceptance"), [0.5, np.nan, np.nan])
 
 
 def test_resume_cuts_back_and_forgets_a_half_written_line(tmp_path):

@@ -135,25 +135,25 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class TransferConfig:
-    """What `fnqs-evaluate transfer RUN` does on held-out configurations.
+    """What `fnqs-evaluate transfer RUN` does without a protocol; trainings have the walkers of the run's own steps.
 
     Attributes:
         walkers: walkers of each evaluated configuration.
         equilibration_sweeps: all-electron moves before an evaluation counts.
         evaluation_sweeps: all-electron moves, at most, over which an energy is averaged.
-        target_error: standard error of E/N (Ha) at which an evaluation stops.
-        configurations: configurations taken from each held-out split.
+        target_error: standard error of E/N (Ha) at which the evaluation of a configuration stops.
+        configurations: configurations of the held-out splits together.
         number: protons N in each of them.
         finetune_steps: steps of fine-tuning, and of the comparison from scratch.
     """
 
-    walkers: int = 256
+    walkers: int = 32
     equilibration_sweeps: int = 200
     evaluation_sweeps: int = 1000
-    target_error: float = 1e-3
-    configurations: int = 4
+    target_error: float = 3e-3
+    configurations: int = 16
     number: int = 8
-    finetune_steps: int = 60
+    finetune_steps: int = 20
 
 
 @dataclass(frozen=True)
@@ -357,5 +357,5 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "transfer.target_error": _POSITIVE,
     "transfer.configurations": _at_least(1),
     "transfer.number": ((lambda x: x >= 2 and x % 2 == 0), "even and 2 or more"),
-    "transfer.finetune_steps": _at_least(0),
+    "transfer.finetune_steps": _at_least(1),
 }

@@ -23,12 +23,14 @@ from fnqs_data.store.store import Dataset
 from fnqs_data.stream.mixture import mixture_weights
 from fnqs_data.stream.prepared_systems import PreparedSystems
 from fnqs_data.stream.stream import ConfigurationStream
+from fnqs_train.ahead import Ahead
 from fnqs_train.checkpointing.checkpoint import Checkpoints
 from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import RunConfig, save_config
 from fnqs_train.distributed.sharding import fetch_walkers, make_mesh, place_same, place_walkers, random_keys
 from fnqs_train.distributed.stopping import Stopped, stop_requested
 from fnqs_train.memory import StepPrograms
+from fnqs_train.monitoring.learning import Gain, is_measured, measure
 from fnqs_train.monitoring.metrics import MetricsRecord
 from fnqs_train.monitoring.progress import TrainingProgress
 from fnqs_train.monitoring.step_averages import Window
@@ -113,7 +115,7 @@ def train(
             params = jax.jit(wavefunction.init)(init_key, make_system(example, config.model))
         # Numpy arrays, because every process has them alike: a step puts them on all devices of all processes.
         own: dict = on_host(params)
-        learned = Learned(own, on_host(optimizer.init(own)))
+        learned = untrained = Learned(own, on_host(optimizer.init(own)))
         population = Population(
             dataset.numbers,
             indices,
@@ -135,7 +137,8 @@ def train(
                 window = Window(restored.meta["window"])
                 start = restored.step
 
-        learned = place_same(mesh, learned)
+        learned, untrained = place_same(mesh, learned), place_same(mesh, untrained)
+        gain: Gain | None = None
 
         def save(step: int, report: StepReport) -> None:
             meta = {
@@ -168,6 +171,7 @@ def train(
                 start=start,
                 stop=config.steps,
             ) as batches,
+            Ahead() as ahead,
         ):
             if first:
                 save_config(config, run_folder)  # only now is it sure that the folder is this run's
@@ -178,12 +182,18 @@ def train(
                 lambda number: choose_chunks(number, config.model, config.memory),
                 progress.message,
             )
+            if mesh is None and start == 0:
+                shapes = (learned, population, keys(0)[0])
+                ahead.compile_first(stream, config.steps, config.model, equilibrate, programs, *shapes)
             began = time.monotonic()
             ended = False
             for step in range(start, config.steps):
                 # ---- Input: configurations of one N with their walkers
                 began_step = time.monotonic()
+                if step == start:
+                    progress.doing("integrals of the first configurations")
                 batch, systems = next(batches)
+                kind = (batch.number, batch.twisted, len(batch.indices))
                 waited = time.monotonic() - began_step
                 key, equilibration_key = keys(step)
                 walkers, widths, fresh = population.take(batch.number, batch.indices)
@@ -193,11 +203,17 @@ def train(
                 # ---- New and stale configurations equilibrate before they count, off the gradient path
                 if fresh.any() or stale.any():
                     settle = equilibrate if fresh.any() else refresh
+                    progress.program("equilibration" if fresh.any() else "refreshing stale walkers", *kind)
+                    ahead.wait(("equilibration", *kind))
                     settled = settle(learned.params, systems, walkers, widths, fresh, equilibration_key)
                     # Two programs with collectives must not be on their way together.
                     walkers, widths, _ = jax.block_until_ready(settled)
 
                 # ---- Step
+                progress.program("training", *kind)
+                if ahead.busy:
+                    progress.slowed()
+                ahead.wait(("training", *kind))
                 learned, walkers, widths, report = programs.take(
                     batch.number, batch.twisted, learned, systems, walkers, widths, key
                 )
@@ -230,13 +246,24 @@ def train(
                     refused, restored_once = 0, True
                     progress.message(f"parameters of step {restored.step} restored")
 
+                # ---- Learning: now and then the same configurations once more with the parameters of the start
+                done, seconds, measured = step + 1, time.monotonic() - began_step, None
+                if is_measured(done):
+                    progress.program("equilibration", *kind)
+                    everything = np.ones(len(batch.indices), bool)
+                    settled = equilibrate(untrained.params, systems, walkers, widths, everything, equilibration_key)
+                    before, before_widths, _ = jax.block_until_ready(settled)
+                    *_, reference = programs.take(
+                        batch.number, batch.twisted, untrained, systems, before, before_widths, key
+                    )
+                    measured = measure(done, report, reference, batch.number, sampling.walkers_per_configuration)
+                    gain = measured or gain
+
                 # ---- Record and checkpoint
-                window.add(report, lost, time.monotonic() - began_step, waited)
-                done = step + 1
+                window.add(report, lost, seconds, waited, measured)
                 progress.update(
                     done,
-                    window.energy,
-                    window.error,
+                    gain,
                     window.variance,
                     float(np.mean(report.acceptance)),
                     time.monotonic() - began_step,

@@ -10,12 +10,13 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from fnqs.cli.files import write_text_whole
 from fnqs.errors import InputError
+from fnqs_train.monitoring.metrics_row import MetricsRow, check_keys
 
 METRICS_NAME = "metrics.jsonl"
 _WANDB_ID_NAME = "wandb-id"
@@ -73,14 +74,18 @@ class MetricsRecord:
 
         Args:
             step: steps done.
-            values: numbers, texts or lists of them; numbers that are not finite become null.
+            values: under keys of `MetricsRow`; numbers that are not finite become null.
+
+        Raises:
+            KeyError: another key.
         """
+        check_keys(values)
         row = {"step": int(step)} | {key: _plain(value) for key, value in values.items()}
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
         self._log_to_mirror(row)
 
-    def _log_to_mirror(self, row: dict[str, Any]) -> None:
+    def _log_to_mirror(self, row: Mapping[str, Any]) -> None:
         """Mirror a line; a mirror that fails is dropped with a warning, the training goes on."""
         if self._mirror is None:
             return
@@ -93,7 +98,7 @@ class MetricsRecord:
             self._mirror = None
 
 
-def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+def read_metrics(path: str | os.PathLike) -> list[MetricsRow]:
     """Read the lines of a record; a half-written last one is left out.
 
     Args:
@@ -109,7 +114,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         raise InputError(f"{path}: no record of a training here; give the folder of a run") from None
-    rows = []
+    rows: list[MetricsRow] = []
     for number, line in enumerate(lines[:-1], start=1):
         row = _parse(line)
         if row is None:
@@ -118,12 +123,12 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     return rows
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> MetricsRow | None:
     try:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    return cast(MetricsRow, row) if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 def _cut_back(path: Path, last_step: int) -> None:
