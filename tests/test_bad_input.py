@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 
 import ase.io
 import jax
@@ -15,6 +16,7 @@ from fnqs_eval.commands import main as evaluate_main
 from fnqs_train.checkpointing.checkpoint import Checkpoints
 from fnqs_train.commands import finetune_main, params_template, train_main
 from fnqs_train.config import load_config, save_config
+from fnqs_train.run_folder import used_alone
 
 RECIPE = 'name = "set"\n[[family]]\nphase = "bcc"\nnumber = [2]\ndensity = 1.4\ncount = 3\n'
 CONFIG = """name = "try"
@@ -265,10 +267,32 @@ def test_run_folders_that_exist(place, failing):
     sentence = failing("fnqs-train", "try.toml", "--output", "run", "--resume", "--set", "optimizer.damping=0.1")
     assert "optimizer.damping: 0.001 -> 0.1" in sentence
     given = ["--configurations", "good.extxyz", "--output"]
-    assert "run: the folder is not empty" in failing("fnqs-finetune", "run", *given, "run")
+    assert "run: the folder is not empty; go on with what is there with --resume" in failing(
+        "fnqs-finetune", "run", *given, "run"
+    )
     (place / "mine").mkdir()
     (place / "mine" / "thesis.txt").touch()
     assert "mine: not a run folder" in failing("fnqs-train", "try.toml", "--output", "mine", "--restart")
+
+
+def test_a_folder_that_another_command_uses(place, failing):
+    """The second command says who holds the folder, and touches nothing of it."""
+    with used_alone(place / "run", "fnqs-train"):
+        when = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+        who = rf"run: process {os.getpid()} on \S+ since {when} \(fnqs-train.*\) uses this folder"
+        for how in ("--resume", "--restart"):
+            assert re.search(who, failing("fnqs-train", "try.toml", "--output", "run", how))
+        assert re.search(who, failing("fnqs-finetune", "run", "--resume"))
+    with used_alone(place / "run" / "transfer", "fnqs-evaluate"):
+        assert f"transfer: process {os.getpid()} on" in failing("fnqs-evaluate", "transfer", "run")
+    assert not (place / "run" / "in-use").exists()
+
+
+def test_fine_tunings_that_cannot_be_resumed(place, failing):
+    given = ["--configurations", "good.extxyz", "--output", "tuned"]
+    assert "tuned: there is no fine-tuning to resume" in failing("fnqs-finetune", "run", *given, "--resume")
+    assert "run: not the folder of a fine-tuning" in failing("fnqs-finetune", "run", "--resume")
+    assert "required: --configurations" in failing("fnqs-finetune", "run")
 
 
 def test_nothing_held_out(failing):
@@ -304,4 +328,4 @@ def test_a_full_disk_while_preparing_to_fine_tune(place, failing, monkeypatch):
 def test_a_folder_that_cannot_be_written(place, failing):
     (place / "taken").touch()
     sentence = failing("fnqs-train", "try.toml", "--output", "taken/run")
-    assert "taken/run/checkpoints: not a directory" in sentence
+    assert "taken/run: not a directory" in sentence

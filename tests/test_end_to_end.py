@@ -10,6 +10,7 @@ from ase import Atoms, units
 
 from fnqs_data.commands import main as data_main
 from fnqs_eval.commands import main as evaluate_main
+from fnqs_eval.transfer.item_result import read_results
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta, restore_params
 from fnqs_train.commands import finetune_main, train_main
 from fnqs_train.monitoring.metrics import read_metrics
@@ -74,7 +75,7 @@ walkers = 64
 equilibration_sweeps = 50
 evaluation_sweeps = 320
 target_error = 0.05
-configurations = 1
+configurations = 2
 number = 2
 finetune_steps = 3
 """
@@ -197,26 +198,33 @@ def test_finetuning_stops_by_itself(run, place, capsys):
     assert restore_meta(place / "runs" / "until")["parent"] == "tiny step 4"
 
 
-def test_transfer_compares_and_draws(run, capsys):
+def test_transfer_compares_concludes_and_draws(run, capsys):
     before = files_of(run / "checkpoints")
     assert evaluate_main(["transfer", str(run)]) == 0
     printed = capsys.readouterr().out
-    for wanted in ("densities never trained on", "a phase never trained on", "zero-shot", "fine-tuned", "from scratch"):
+    for wanted in ("held-out: zero-shot", "bcc-n02-", "fcc-n02-", "limit E/N (Ha)", "3 steps from scratch"):
         assert wanted in printed
-    assert "Above the fine-tuned energy, per atom: zero-shot" in printed
-    assert "after 3 steps" in printed
+    assert "held-out: 3 steps of fine-tuning" in printed
     folder = run / "transfer"
-    results = json.loads((folder / "results.json").read_text())["results"]
-    assert [result["phase"] for result in results] == ["bcc", "fcc", "bcc", "bcc", "bcc"]
-    assert 1.5 <= results[0]["density_parameter"] <= 1.6  # the density held out
-    assert [result["steps"] for result in results] == [0, 0, 0, 3, 3]
-    assert all(result["error_per_atom"] > 0 for result in results)
-    assert len({result["energy_per_atom"] for result in results[2:]}) == 3
+    (item,), provenance = read_results(folder / "results.json")
+    assert provenance["protocol"] == "the default protocol"
+    assert [row.phase for row in item.single] == ["bcc", "fcc"]
+    assert 1.5 <= item.single[0].density_parameter <= 1.6  # the density held out
+    assert [row.steps for row in item.single] == [0, 0]
+    assert [point.step for point in item.fine_tuned.points] == [0, 3]
+    assert [point.step for point in item.from_scratch.points] == [3]
+    assert item.limit == item.fine_tuned.points[-1]  # only the ends are evaluated
+    assert all(0 < point.error <= 0.05 for point in (item.zero_shot, item.limit, item.from_scratch.points[0]))
+    assert len({item.zero_shot.energy, item.limit.energy, item.from_scratch.points[0].energy}) == 3
     for picture in ("transfer.png", "training.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     for name in ("fine-tuned", "from-scratch"):
-        assert len(read_metrics(folder / name)) == 3
+        # As in the run's own steps, whose programs serve here too.
+        assert "walkers_per_configuration = 32" in (folder / "held-out" / name / "config.toml").read_text()
+        assert len(read_metrics(folder / "held-out" / name)) == 3
     assert files_of(run / "checkpoints") == before
-    # Once more: the folder is made anew, and equal settings give equal numbers.
+    # Once more: nothing is computed anew, and the same is said.
+    written = files_of(folder / "held-out")
     assert evaluate_main(["transfer", str(run)]) == 0
-    assert json.loads((folder / "results.json").read_text())["results"] == results
+    assert capsys.readouterr().out == printed[printed.index("held-out: zero-shot") :]  # the trainings stand before it
+    assert files_of(folder / "held-out") == written

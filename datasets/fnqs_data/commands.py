@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fnqs.cli.command_line import CommandParser, positive_int, run_command
+from fnqs.cli.versions import add_version_option
 from fnqs.errors import InputError
 from fnqs_data.download import command as download_command
 from fnqs_data.generate.build import build_recipe, cached_dataset
 from fnqs_data.generate.recipe import PHASES
 from fnqs_data.inspect.duplicates import find_duplicates
 from fnqs_data.inspect.plots import plot_records
-from fnqs_data.readers import iterate_records, read_records
+from fnqs_data.readers.command import (
+    RECOGNISED,
+    add_reading_options,
+    imported,
+    names_in,
+    read_shown,
+    reading_options,
+)
 from fnqs_data.store.append import append_dataset
 from fnqs_data.store.manifest import MANIFEST
 from fnqs_data.store.record import SPLITS, Record
@@ -29,8 +37,8 @@ from fnqs_data.store.store import Dataset, open_dataset, verify_dataset, write_d
 DESCRIPTION = """\
 Proton configurations of dense hydrogen: build them from a recipe, import them from files, look at them.
 
-A data set is a folder of ArrayRecord shards with a manifest. FILE is anything ASE reads with a cell
-(extxyz, POSCAR, .traj, ...; eV and Å, hydrogen only, even N) or a QMC-HAMM HDF5 file. Inside, lengths are in
+A data set is a folder of ArrayRecord shards with a manifest. FILE holds hydrogen in a cell, N even (extxyz,
+POSCAR, .traj, QMC-HAMM HDF5, ...; `fnqs-data import --help` lists what is recognised). Inside, lengths are in
 bohr and energies in Ha; energies are printed in Ha per atom, r_s in bohr.
 """
 
@@ -60,36 +68,23 @@ A supercell is not recognised as its primitive cell, nor a molecule that is turn
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run fnqs-data: 0 is well, 1 damage or duplicates found, 2 bad input or a full disk, 130 stopped by hand."""
+    return run_command("fnqs-data", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        return options.run(options)
-    except InputError as error:
-        print(f"fnqs-data: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        goes_on = "; the same command goes on from the finished shards" if options.run is _build else ""
-        print(f"fnqs-data: stopped{goes_on}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"fnqs-data: {where}{error.strerror or error}; nothing was left half-written", file=sys.stderr)
-    return 2
+    return options.run(options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fnqs-data", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(prog="fnqs-data", description=DESCRIPTION)
+    add_version_option(parser)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run, summary: str, description: str | None = None) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name,
-            help=summary,
-            description=description or summary,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    def command(
+        name: str, run, summary: str, description: str | None = None, epilog: str | None = None
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=description or summary, epilog=epilog)
         added.set_defaults(run=run)
         return added
 
@@ -103,28 +98,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.add_argument(
         "--workers",
-        type=_positive,
+        type=positive_int,
         metavar="COUNT",
         help="processes to use with --output (default: one per core)",
     )
 
-    info = command("info", _info, "print what a file or data set holds: N, r_s (bohr), E/N (Ha per atom)")
+    summary = "print what a file or data set holds: N, r_s (bohr), E/N (Ha per atom)"
+    info = command("info", _info, summary, epilog=RECOGNISED)
     info.add_argument("path", type=Path, metavar="PATH", help="file (one line per frame) or data set folder")
+    add_reading_options(info)
 
-    load = command("import", _import, "turn files into one data set; energies eV to Ha, lengths Å to bohr")
+    summary = "turn files into one data set; energies eV to Ha, lengths Å to bohr"
+    load = command("import", _import, summary, epilog=RECOGNISED)
     load.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files or data set folders")
     load.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new folder for the data set")
     load.add_argument("--skip-bad", action="store_true", help="leave bad frames out, and list and count them")
     load.add_argument("--note", default="", metavar="TEXT", help="source and licence, kept in the manifest")
+    add_reading_options(load)
 
     fetch = command("download", _download, "fetch a public data base and import it", download_command.DESCRIPTION)
-    download_command.add_arguments(fetch, _positive)
+    download_command.add_arguments(fetch, positive_int)
     append = command("append", _append, "write a new version of a data set with more records; the old one stays")
     append.add_argument("folder", type=Path, metavar="SET", help="data set folder")
     append.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files or data set folders to add")
     append.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new folder for the new version")
     append.add_argument("--skip-bad", action="store_true", help="leave bad frames out, and list and count them")
     append.add_argument("--note", default="", metavar="TEXT", help="source and licence of what is added")
+    add_reading_options(append)
 
     split = command("split", _split, "write a copy of a data set with other records held out", SPLIT)
     split.add_argument("folder", type=Path, metavar="SET", help="data set folder")
@@ -156,21 +156,19 @@ def _parser() -> argparse.ArgumentParser:
     plot = command("plot", _plot, "draw densities, g(r) (bohr), nearest neighbours, energies (Ha per atom), two cells")
     plot.add_argument("path", type=Path, metavar="PATH", help="file or data set folder")
     plot.add_argument("--output", type=Path, required=True, metavar="PNG", help="picture to write")
+    add_reading_options(plot)
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("give one or more")
-    return value
-
-
 def _build(options: argparse.Namespace) -> int:
-    if options.output is None:
-        dataset = cached_dataset(options.recipe)
-    else:
-        dataset = build_recipe(options.recipe, options.output, workers=options.workers)
+    try:
+        if options.output is None:
+            dataset = cached_dataset(options.recipe)
+        else:
+            dataset = build_recipe(options.recipe, options.output, workers=options.workers)
+    except KeyboardInterrupt:
+        print("fnqs-data: the same command goes on from the finished shards", file=sys.stderr)
+        raise
     _print_dataset(dataset)
     return 0
 
@@ -182,7 +180,7 @@ def _info(options: argparse.Namespace) -> int:
     table = Table(title=escape(str(options.path)))
     for heading in ("frame", "N", "r_s (bohr)", "E/N (Ha/atom)", "phase", "corrected"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
-    records = read_records(options.path)
+    records = list(read_shown(options.path, reading_options(options)))
     for record in records:
         energy, corrected = (
             record.energy_per_atom,
@@ -198,6 +196,7 @@ def _info(options: argparse.Namespace) -> int:
         )
     console = _console()
     console.print(table)
+    console.print(_labels_line(records))
     energies = [r.energy_per_atom for r in records if r.energy_per_atom is not None]
     mean = f", mean E/N {np.mean(energies):.6f} Ha/atom" if energies else ", no energies"
     densities = [r.density_parameter for r in records]
@@ -209,9 +208,23 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
+def _labels_line(records: Sequence[Record]) -> str:
+    """Say which labels were read, and of which isotopes the frames are."""
+    counts = {
+        label: sum(getattr(record, name) is not None for record in records)
+        for label, name in (("energies", "energy"), ("forces", "forces"), ("stresses", "stress"))
+    }
+    isotopes = sorted({record.isotope for record in records if record.isotope})
+    return (
+        f"read: energies of {counts['energies']} frames, forces of {counts['forces']}, "
+        f"stresses of {counts['stresses']}" + (f"; isotopes {', '.join(isotopes)}" if isotopes else "")
+    )
+
+
 def _import(options: argparse.Namespace) -> int:
     skipped: list[str] = []
-    dataset = write_dataset(options.output, _imported(options.files, options.skip_bad, skipped), note=options.note)
+    records = imported(options.files, reading_options(options), options.skip_bad, skipped)
+    dataset = write_dataset(options.output, records, note=options.note)
     _print_skipped(skipped, "bad frames were skipped")
     _print_dataset(dataset)
     return 0
@@ -233,12 +246,11 @@ def _print_skipped(skipped: Sequence[str], what: str) -> None:
 
 def _append(options: argparse.Namespace) -> int:
     skipped: list[str] = []
-    records = _imported(options.files, options.skip_bad, skipped)
-    dataset = append_dataset(open_dataset(options.folder), records, options.output, note=options.note)
-    for message in skipped:
-        print(f"fnqs-data: skipped: {message}", file=sys.stderr)
-    if skipped:
-        print(f"fnqs-data: {len(skipped)} bad frames were skipped", file=sys.stderr)
+    base = open_dataset(options.folder)
+    taken = names_in(base, options.files)
+    records = imported(options.files, reading_options(options), options.skip_bad, skipped, taken)
+    dataset = append_dataset(base, records, options.output, note=options.note)
+    _print_skipped(skipped, "bad frames were skipped")
     _print_dataset(dataset)
     return 0
 
@@ -293,25 +305,6 @@ def _duplicates(options: argparse.Namespace) -> int:
     return 1 if found or torn else 0
 
 
-def _imported(files: Sequence[Path], skip_bad: bool, skipped: list[str]) -> Iterator[Record]:
-    """Yield the records of all files in turn; files of one name are told apart by their folder."""
-    names = [file.name for file in files]
-    found = False
-    for file in files:
-        for item in iterate_records(file):
-            if isinstance(item, InputError):
-                if not skip_bad:
-                    raise InputError(f"{item} (--skip-bad leaves such frames out)")
-                skipped.append(str(item))
-                continue
-            found = True
-            if names.count(file.name) > 1:
-                item = replace(item, identifier=f"{file.resolve().parent.name}/{item.identifier}")
-            yield item
-    if skipped and not found:
-        raise InputError(f"all {len(skipped)} frames are bad, the first one so: {skipped[0]}")
-
-
 def _verify(options: argparse.Namespace) -> int:
     findings = verify_dataset(options.folder)
     for finding in findings:
@@ -322,7 +315,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    peaks = plot_records(read_records(options.path), options.output, options.path.name)
+    records = list(read_shown(options.path, reading_options(options)))
+    peaks = plot_records(records, options.output, options.path.name)
     for phase, peak in peaks.items():
         print(f"{phase}: g(r) {'has no peak of a bond' if peak is None else f'peaks at {peak:.2f} bohr'}")
     print(options.output)

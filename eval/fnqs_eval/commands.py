@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fnqs.cli.command_line import CommandParser, nonnegative_int, positive_float, positive_int, run_command
+from fnqs.cli.versions import add_version_option
 from fnqs.errors import InputError
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.devices import use_every_core
-from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
+from fnqs_eval.energies.energy import EvaluationSettings
 from fnqs_eval.energies.evaluate import (
     at_twists,
     averages,
@@ -32,17 +32,15 @@ from fnqs_eval.energies.reliability import training_distribution
 from fnqs_eval.energies.symmetry import reduce_by_symmetry
 from fnqs_eval.energies.table import EnergyResult, print_table, write_json
 from fnqs_eval.energies.twists import parse_twists
-from fnqs_eval.plots import plot_training, plot_transfer
 from fnqs_eval.report.report import write_report
 from fnqs_eval.transfer.protocol import describe_protocol
 from fnqs_eval.transfer.protocol_command import run_protocol
-from fnqs_eval.transfer.transfer import DENSITY_SPLIT, PHASE_SPLIT, compare, held_out_records, summary
 from fnqs_train.checkpointing.checkpoint import CheckpointPath, resolve_checkpoint, restore_meta
 from fnqs_train.checkpointing.publish import publish
-from fnqs_train.commands import add_configuration_options, load_dataset, load_params, read_selected
+from fnqs_train.commands import add_configuration_options, load_params, read_selected
 from fnqs_train.config import RunConfig, load_config
 from fnqs_train.models.shipped import results_folder
-from fnqs_train.monitoring.metrics import read_metrics
+from fnqs_train.run_folder import used_alone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,6 +54,7 @@ def _run(arguments: list[str] | None) -> int:
         description="Energies of a trained wave function, with reblocked error bars.\n"
         "Energies are in Ha per atom, variances in Ha^2 per atom, lengths in bohr.",
     )
+    add_version_option(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_energies(commands)
     _add_transfer(commands)
@@ -155,6 +154,7 @@ def _energies(options: argparse.Namespace) -> int:
         max_measurements=options.measurements,
         seed=options.seed,
     )
+    provenance = _provenance(checkpoint, config, settings, str(options.configurations))
     sets = [] if twists is None else [reduce_by_symmetry(twists, record.configuration) for record in records]
     tasks = at_twists(records, sets) if sets else records
     each = settings_at_twists(settings, sets) if sets else settings
@@ -173,19 +173,19 @@ def _energies(options: argparse.Namespace) -> int:
         distribution = None if dataset is None else training_distribution(dataset, config.data.split)
         rows = finish(rows, records, distribution, options.relative)
         rows = [dataclasses.replace(row, flags=row.flags + _worth(row, config)) for row in rows]
-        print_table(rows, title=f"{options.checkpoint}, step {checkpoint.step}: zero-shot energies")
-        provenance = _provenance(checkpoint, config, settings, str(options.configurations))
         if twists is not None:
             provenance["twists"] = "; ".join(dict.fromkeys(used.description for used in sets))
-            print("both spins carry the same twist")
         if len(averages(rows)) > 1:
             provenance["relative_to"] = options.relative
-        if dataset is None:
-            print("the training set is not on this machine, so no distance from it is given")
         write_json(output, rows, provenance)
         write_csv(output.with_suffix(".csv"), rows)
         write_extxyz(output.with_suffix(".extxyz"), records, averages(rows))
         journal.remove()
+    print_table(rows, title=f"{options.checkpoint}, step {checkpoint.step}: zero-shot energies")
+    if twists is not None:
+        print("both spins carry the same twist")
+    if dataset is None:
+        print("the training set is not on this machine, so no distance from it is given")
     print(f"written: {output}, .csv, .extxyz")
     return 0
 
@@ -213,17 +213,17 @@ def _worth(result: EnergyResult, config: RunConfig) -> list[str]:
 def _add_transfer(commands) -> None:
     parser = commands.add_parser(
         "transfer",
-        help="zero-shot on the held-out density and phase; fine-tuned against from scratch",
-        description="Evaluate a run on configurations it never saw (a held-out density and a held-out phase),\n"
-        "then fine-tune on one of them and train on it from scratch with as many steps. Prints tables and\n"
-        "writes RUN/transfer/: results.json, transfer.png (training curves), training.png, both runs.\n"
-        "How much is done stands under [transfer] in the run's config.\n\n"
+        help="what was held out: zero-shot, fine-tuned and from scratch, and what can be concluded",
+        description="Evaluate a run on configurations it never saw, fine-tune on them, and train on them from\n"
+        "scratch. Prints tables and what can be concluded from them: differences of three error bars or more.\n"
+        "Written to RUN/transfer/: results.json, transfer.png, training.png, all trainings. What was killed goes on\n"
+        "with the same command.\n\n"
         "  fnqs-evaluate transfer runs/quickstart\n"
         "  fnqs-evaluate transfer runs/quickstart --protocol configs/transfer/held_out.toml\n\n"
-        "With a protocol, every item of it is evaluated zero-shot, fine-tuned to its limit and trained from\n"
-        "scratch; the steps and seconds that both need to come near the limit, and what fine-tuning forgets, are\n"
-        "written to RUN/transfer-<name of the protocol>/: results.json, transfer.png, all trainings. A killed\n"
-        "protocol goes on with the same command.",
+        "Without a protocol, configurations of the held-out densities and phases are evaluated before and after as\n"
+        "many steps as [transfer] in the run's config says. With a protocol, its items are, on the way too: the steps\n"
+        "and seconds that both trainings need to come near the limit, and what fine-tuning forgets, are written to\n"
+        "RUN/transfer-<name of the protocol>/.",
         epilog=describe_protocol(),
     )
     parser.add_argument("checkpoint", metavar="RUN", type=Path, help="run folder, a step in it, or foundation")
@@ -234,79 +234,18 @@ def _add_transfer(commands) -> None:
         "--output",
         metavar="FOLDER",
         type=Path,
-        help="folder of a protocol's results (default RUN/transfer-<name of the protocol>)",
+        help="folder of the results (default RUN/transfer, or RUN/transfer-<name of the protocol>)",
     )
-    parser.add_argument("--restart", action="store_true", help="forget what was done of a protocol and start anew")
+    parser.add_argument("--restart", action="store_true", help="forget what was done and start anew")
     parser.set_defaults(run=_transfer)
 
 
 def _transfer(options: argparse.Namespace) -> int:
     checkpoint = resolve_checkpoint(options.checkpoint)
-    if options.protocol is not None:
-        folder = options.output or results_folder(checkpoint.run_folder) / f"transfer-{options.protocol.stem}"
+    name = "transfer" if options.protocol is None else f"transfer-{options.protocol.stem}"
+    folder = options.output or results_folder(checkpoint.run_folder) / name
+    with used_alone(folder, "fnqs-evaluate"):
         return run_protocol(checkpoint, options.protocol, folder, restart=options.restart)
-    if options.output is not None or options.restart:
-        raise InputError("--output and --restart go with --protocol FILE only")
-    config = load_config(checkpoint.run_folder)
-    dataset = load_dataset(config)
-    transfer = config.transfer
-    held_out = {
-        split: held_out_records(dataset, split, transfer.number, transfer.configurations)
-        for split in (DENSITY_SPLIT, PHASE_SPLIT)
-    }
-    params = load_params(checkpoint, config)
-    settings = EvaluationSettings(
-        walkers=transfer.walkers,
-        equilibration_sweeps=transfer.equilibration_sweeps,
-        target_error=transfer.target_error,
-        max_measurements=max(2, transfer.evaluation_sweeps // 10),
-        seed=config.seed,
-    )
-    folder = results_folder(checkpoint.run_folder) / "transfer"
-    if folder.exists():
-        shutil.rmtree(folder)
-    wavefunction = WaveFunction(config.model)
-    records = [record for split in held_out.values() for record in split]
-    results = evaluate_records(
-        wavefunction, params, records, settings, steps=0, announce=lambda text: print(text, file=sys.stderr)
-    )
-    count = len(held_out[DENSITY_SPLIT])
-    print_table(results[:count], title="zero-shot, densities never trained on")
-    print_table(results[count:], title="zero-shot, a phase never trained on")
-
-    middle = count // 2
-    comparison = compare(
-        config,
-        params,
-        held_out[DENSITY_SPLIT][middle],
-        results[middle],
-        settings,
-        folder,
-        lambda text: print(text, file=sys.stderr),
-    )
-    three = {
-        "zero-shot": comparison.zero_shot,
-        "fine-tuned": comparison.fine_tuned,
-        "from scratch": comparison.from_scratch,
-    }
-    named = [dataclasses.replace(r, identifier=f"{r.identifier} {name}") for name, r in three.items()]
-    print_table(named, title="one held-out density: zero-shot, fine-tuned, from scratch")
-    print(summary(comparison))
-    points = {
-        name: (float(result.steps or 0), result.energy_per_atom, result.error_per_atom)
-        for name, result in three.items()
-    }
-    record = held_out[DENSITY_SPLIT][middle]
-    title = f"{record.identifier}: N = {record.number}, r_s = {record.density_parameter:.3f} bohr, held out"
-    plot_transfer(comparison.curves, points, folder / "transfer.png", title=title)
-    plot_training(read_metrics(checkpoint.run_folder), folder / "training.png", title=config.name)
-    write_json(
-        folder / "results.json",
-        results + named,
-        _provenance(checkpoint, config, settings, dataset.folder.name),
-    )
-    print(f"written: {folder}/results.json, transfer.png, training.png")
-    return 0
 
 
 def _add_report(commands) -> None:
@@ -315,7 +254,8 @@ def _add_report(commands) -> None:
         help="one HTML page about runs, its pictures as PNG, and a model card for each",
         description="Put together what the run folders hold: training curves, zero-shot energies, transfer, costs,\n"
         "failures, and the file that each number comes from. Nothing is computed anew; the page is one file\n"
-        "that loads nothing. Writes FOLDER/report.html and *.png, and model-card.md into every run.\n\n"
+        "that loads nothing. Writes FOLDER/report.html and *.png, and model-card.md into every run\n"
+        "(into FOLDER where a run is read-only).\n\n"
         "  fnqs-evaluate report runs/quickstart",
     )
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folders")

@@ -1,32 +1,28 @@
-"""Pictures of a training and of a transfer, as PNG."""
+"""The picture of a training, and what all pictures share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from fnqs.cli.files import replaced_when_whole
+from fnqs_train.monitoring.metrics_row import Measured, MetricsRow, column
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart with any colour vision."""
 
-Curve = tuple[Sequence[float], Sequence[float], Sequence[float] | None]
-"""Steps, energies (Ha per atom) and their standard errors (Ha per atom)."""
 
-
-def plot_training(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *, title: str = "") -> None:
+def plot_training(rows: Sequence[MetricsRow], path: str | os.PathLike, *, title: str = "") -> None:
     """Draw energy, variance, acceptance and time per step of one run, each with a running mean or median.
 
     Args:
-        rows: lines of metrics.jsonl with step and any of energy_per_atom (Ha), variance_per_atom (Ha^2),
-            acceptance and seconds (per step); a missing or null value leaves a gap.
+        rows: lines of metrics.jsonl; a missing or null value leaves a gap.
         path: the PNG.
         title: a line above.
 
@@ -36,14 +32,14 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *,
     steps = np.array([row["step"] for row in rows], dtype=np.float64)
     figure = Figure(figsize=(9, 6.2), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
-    panels = (
+    panels: tuple[tuple[Axes, Measured, str, bool], ...] = (
         (axes[0, 0], "energy_per_atom", "E/N (Ha)", False),
         (axes[0, 1], "variance_per_atom", "variance / N (Ha²)", True),
         (axes[1, 0], "acceptance", "acceptance", False),
-        (axes[1, 1], "seconds", "seconds per step", False),
+        (axes[1, 1], "seconds_per_step", "seconds per step", False),
     )
     for axis, key, label, logarithmic in panels:
-        values = _column(rows, key)
+        values = column(rows, key)
         axis.plot(steps, values, ".", markersize=3, color="0.72", label="step")
         smooth, width = running_median(values) if logarithmic else running_mean(values)
         name = "median" if logarithmic else "mean"
@@ -55,9 +51,9 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *,
             axis.yaxis.set_minor_locator(NullLocator())
         axis.set_ylabel(label)
         _tidy(axis)
-    _focus(axes[0, 0], _column(rows, "energy_per_atom"))
+    _focus(axes[0, 0], column(rows, "energy_per_atom"))
     axes[1, 0].set_ylim(0, 1)
-    seconds = _column(rows, "seconds")
+    seconds = column(rows, "seconds_per_step")
     if np.any(np.isfinite(seconds)):
         axes[1, 1].set_ylim(0, 1.4 * np.nanpercentile(seconds, 95))
     axes[0, 0].legend(frameon=False, loc="upper right")
@@ -65,60 +61,6 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, *,
         axis.set_xlabel("step")
     if title:
         figure.suptitle(title, x=0.01, ha="left")
-    save_figure(figure, path)
-
-
-def plot_transfer(
-    curves: Mapping[str, Curve],
-    points: Mapping[str, tuple[float, float, float]],
-    path: str | os.PathLike,
-    *,
-    title: str = "",
-    reference: tuple[str, float] | None = None,
-) -> None:
-    """Draw energies against steps spent on a held-out configuration.
-
-    Args:
-        curves: training curves by name, for instance "fine-tuned" and "from scratch"; a band is one error.
-        points: evaluated energies by name as (step, E/N, error), Ha per atom; a name that starts with that of
-            a curve takes its colour.
-        path: the PNG.
-        title: a line above.
-        reference: name and E/N (Ha per atom) of a known energy, drawn as a line across.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
-    axis: Axes = figure.subplots()
-    colours = {}
-    everything = [np.array([energy for _, energy, _ in points.values()], dtype=np.float64)]
-    for colour, (name, (steps, energies, errors)) in zip(COLOURS, curves.items(), strict=False):
-        steps, energies = np.asarray(steps, dtype=np.float64), np.asarray(energies, dtype=np.float64)
-        colours[name] = colour
-        axis.plot(steps, energies, color=colour, linewidth=1.2, label=name)
-        if errors is not None:
-            errors = np.asarray(errors, dtype=np.float64)
-            axis.fill_between(steps, energies - errors, energies + errors, color=colour, alpha=0.18, linewidth=0)
-        everything.append(energies)
-    spare = iter([colour for colour in COLOURS if colour not in colours.values()] + ["black"] * len(points))
-    markers = iter("osD^v<>p" * len(points))
-    for name, (step, energy, error) in points.items():
-        owner = next((curve for curve in colours if name.startswith(curve)), None)
-        colour = colours[owner] if owner else next(spare)
-        style = {"fmt": next(markers), "color": colour, "markersize": 7, "markeredgecolor": "white"}
-        axis.errorbar([step], [energy], yerr=[error], capsize=4, zorder=3, label=f"{name} (evaluated)", **style)
-    if reference is not None:
-        axis.axhline(reference[1], color="black", linewidth=1, linestyle="--", label=reference[0])
-        everything.append(np.array([reference[1]]))
-    _focus(axis, np.concatenate(everything))
-    axis.set_xlabel("optimisation steps on the configuration")
-    axis.set_ylabel("E/N (Ha)")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _tidy(axis)
-    axis.legend(frameon=False)
-    if title:
-        axis.set_title(title, loc="left", fontsize="medium")
     save_figure(figure, path)
 
 
@@ -144,11 +86,6 @@ def _windows(values: np.ndarray) -> tuple[np.ndarray, int]:
     width = max(1, len(values) // 20) | 1
     padded = np.pad(values, width // 2, constant_values=np.nan)
     return np.lib.stride_tricks.sliding_window_view(padded, width) if len(values) else np.empty((0, width)), width
-
-
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    """One value of every line (T,) in float64, NaN where it is missing or null."""
-    return np.array([np.nan if row.get(key) is None else row[key] for row in rows], dtype=np.float64)
 
 
 def _focus(axis: Axes, values: np.ndarray) -> None:

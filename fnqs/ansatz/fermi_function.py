@@ -8,27 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-
-@jax.custom_batching.sequential_vmap
-def _one_by_one(hamiltonian: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return tuple(jnp.linalg.eigh(hamiltonian))
-
-
-@jax.custom_jvp
-def eigenvectors(hamiltonian: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Find ascending levels (B,) and vectors (B, B) of a Hermitian matrix, as constants: their derivatives are zero.
-
-    On a processor the matrices of a batch are taken one after another. JAX hands them to a pool of threads and waits
-    for the last, itself on a thread of that pool: where as many devices as threads do so at once, none ever goes on.
-    """
-    return _one_by_one(hamiltonian) if jax.default_backend() == "cpu" else tuple(jnp.linalg.eigh(hamiltonian))
-
-
-@eigenvectors.defjvp
-def _eigenvectors_jvp(primals, tangents):
-    del tangents
-    values = eigenvectors(*primals)
-    return values, jax.tree.map(jnp.zeros_like, values)
+from fnqs.factorisations import eigenvectors
 
 
 @jax.custom_jvp

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from fnqs.ansatz.fermi_function import eigenvectors, fermi_matrix, paired_levels
+from fnqs.ansatz.fermi_function import fermi_matrix, paired_levels
 from fnqs.ansatz.orbital_basis import OrbitalBasis
+from fnqs.factorisations import eigenvectors, phase_and_log_determinant
 from fnqs.laplacian.jet import (
     Field,
     Jet,
@@ -107,7 +108,7 @@ def pairing_matrix(
     occupied = vectors[:, :pairs]
     # Eigenvectors have arbitrary phases; refer all terms to one set, so that their sum has no trace of them.
     _, reference = eigenvectors(jnp.asarray(basis.hamiltonian))
-    turn, _ = jnp.linalg.slogdet(reference[:, :pairs].conj().T @ occupied)
+    turn, _ = phase_and_log_determinant(reference[:, :pairs].conj().T @ occupied)
     occupied = occupied.at[:, 0].multiply(turn.conj())
     weights = jnp.real(jnp.einsum("an,ab,bn->n", occupied.conj(), occupations, occupied))
     occupied = occupations @ (occupied / jax.lax.stop_gradient(weights).astype(occupied.dtype))

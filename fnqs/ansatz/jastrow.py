@@ -9,6 +9,7 @@ import numpy as np
 
 from fnqs.ansatz.orbital_basis import CUSP_RATE
 from fnqs.ansatz.pair_features import off_diagonal, radial_functions, sum_over_electrons, sum_over_protons
+from fnqs.factorisations import cholesky, inverse
 from fnqs.laplacian.jet import Field, add, elementwise, linear, product, scale
 from fnqs.periodic.smooth_distance import SmoothLattice, squares_over_the_cell
 
@@ -40,8 +41,8 @@ def whitened_pairs(lattice: SmoothLattice, number: int) -> tuple[jax.Array, jax.
     mean = jnp.mean(values, axis=0)
     centred = (values - mean).astype(jnp.float64)
     covariance = number * centred.T @ centred / len(values) + WHITENING_FLOOR * jnp.eye(len(PAIR_RATES))
-    inverse = jnp.linalg.inv(jnp.linalg.cholesky(covariance))
-    return mean, inverse.T.astype(square.dtype)
+    whitening = inverse(cholesky(covariance)).T
+    return mean, whitening.astype(square.dtype)
 
 
 class PairFactor(nn.Module):

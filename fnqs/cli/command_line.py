@@ -9,6 +9,10 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from fnqs.cli.devices import missing_devices
+from fnqs.cli.faults import FAULT, fault_sentence
+from fnqs.cli.signals import signals_raise
+from fnqs.cli.text_streams import accept_every_text, let_go_of_output
 from fnqs.errors import InputError
 
 USER_ERROR = 2
@@ -19,10 +23,11 @@ INTERRUPTED = 130
 
 
 def run_command(name: str, function: Callable[[], int | None]) -> int:
-    """Run a command's body and turn what the user can cure into one sentence on stderr.
+    """Run a command's body and turn whatever ends it into one sentence on stderr.
 
-    InputError, a file or disk error (OSError) and MemoryError give exit code 2, Ctrl-C 130; anything else
-    is a fault of the program and keeps its traceback. A reader that closes the pipe early is no error.
+    InputError, a file or disk error (OSError), devices that are not there and a lack of memory give exit code 2,
+    Ctrl-C and signals 130; anything else is a fault of the program, 1, whose traceback is kept in a file that the
+    sentence names. A reader that closes the pipe early is no error.
 
     Args:
         name: the command as typed, for instance "fnqs-data"; it starts the sentence.
@@ -31,22 +36,38 @@ def run_command(name: str, function: Callable[[], int | None]) -> int:
     Returns:
         the exit code, for the entry point to pass to sys.exit.
     """
+    accept_every_text()
     try:
-        code = function() or 0
+        with signals_raise():
+            code = function() or 0
         sys.stdout.flush()
         return code
-    except InputError as error:
-        return _complain(name, str(error), USER_ERROR)
     except BrokenPipeError:
-        # Python flushes stdout once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go_of_output()
         return 0
-    except OSError as error:
-        return _complain(name, os_error_sentence(error), USER_ERROR)
-    except MemoryError as error:
-        return _complain(name, f"there is not enough memory ({error}); ask for less at a time", USER_ERROR)
-    except KeyboardInterrupt:
-        return _complain(name, "interrupted", INTERRUPTED)
+    except (Exception, KeyboardInterrupt) as error:
+        return _complain(name, *explain(name, error))
+
+
+def explain(name: str, error: BaseException) -> tuple[str, int]:
+    """Say in one sentence what has ended a command, and with which exit code it ends.
+
+    Args:
+        name: of the command, for the file that keeps the traceback of a fault.
+        error: what was raised.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "interrupted", INTERRUPTED
+    if isinstance(error, InputError):
+        return str(error), USER_ERROR
+    if isinstance(error, OSError):
+        return os_error_sentence(error), USER_ERROR
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        what = str(error).partition("\n")[0] or "an allocation failed"
+        return f"there is not enough memory ({what}); ask for less at a time", USER_ERROR
+    if (sentence := missing_devices()) is not None:
+        return sentence, USER_ERROR
+    return fault_sentence(name, error), FAULT
 
 
 def os_error_sentence(error: OSError) -> str:
@@ -107,6 +128,9 @@ def _number(text: str, kind: type, sound: Callable[[float], bool], wanted: str) 
 
 
 def _complain(name: str, sentence: str, code: int) -> int:
-    sys.stdout.flush()
-    print(f"{name}: {sentence}", file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+        print(f"{name}: {sentence}", file=sys.stderr, flush=True)
+    except OSError:  # the terminal or the reader of the pipe is gone, and with it whoever could read the sentence
+        let_go_of_output()
     return code

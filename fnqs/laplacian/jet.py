@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from fnqs.factorisations import inverse, phase_and_log_determinant
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -143,18 +145,16 @@ def product(subscripts: str, x: Field, y: Field) -> Field:
 
 
 def log_determinant(matrix: Field) -> tuple[jax.Array, Field]:
-    """Phase and log of the absolute determinant of square matrices (..., n, n).
+    """Phase and log of the absolute determinant of a square matrix (n, n).
 
     On a Jet the log carries derivatives of log det (complex for a complex matrix: its real value is
     log|det|, and its derivatives those of log det, phase included).
     """
     if not isinstance(matrix, Jet):
-        return jnp.linalg.slogdet(matrix)
-    phase, log = jnp.linalg.slogdet(matrix.value)
-    inverse = jnp.linalg.inv(matrix.value)
-    slope = jnp.einsum("...ij,t...jk->t...ik", inverse, matrix.jacobian)
-    gradient = jnp.einsum("t...ii->t...", slope)
-    laplacian = jnp.einsum("...ij,...ji->...", inverse, matrix.laplacian) - jnp.einsum(
-        "t...ij,t...ji->...", slope, slope
-    )
+        return phase_and_log_determinant(matrix)
+    phase, log = phase_and_log_determinant(matrix.value)
+    inverted = inverse(matrix.value)
+    slope = jnp.einsum("ij,tjk->tik", inverted, matrix.jacobian)
+    gradient = jnp.einsum("tii->t", slope)
+    laplacian = jnp.einsum("ij,ji->", inverted, matrix.laplacian) - jnp.einsum("tij,tji->", slope, slope)
     return phase, Jet(log.astype(matrix.value.dtype), gradient, laplacian)

@@ -58,10 +58,10 @@ def spring(
     The transformation's `update` takes two more arguments: `jacobian`, centred and scaled derivatives of log psi by
     the parameters in the order of `ravel_pytree`, as an array (R, P) or a `Jacobian`, and `residual` (R,), the local
     energies likewise (`centre_per_configuration`); a complex psi gives real and imaginary parts as separate rows.
-    The incoming updates give the tree structure only. The Gram matrix is
-    formed in the precision of the Jacobian and factorised in float64; if that fails, again with FALLBACK_FACTOR times
-    the damping and at least the rounding error of the matrix, and with ten times more until it succeeds, ATTEMPTS
-    times in all. Non-finite input gives non-finite updates: the caller decides whether to skip the step.
+    The incoming updates give the tree structure only. The Gram matrix is formed and factorised in float64, so it has
+    a Cholesky factor at any damping above 1e-16 of its trace; should it fail all the same, it is tried again with
+    FALLBACK_FACTOR times the damping, and with ten times more until it succeeds, ATTEMPTS times in all, and the state
+    says so. Non-finite input gives non-finite updates: the caller decides whether to skip the step.
 
     Args:
         learning_rate: eta, or a schedule of it by the number of steps taken.
@@ -100,14 +100,9 @@ def spring(
         _, unravel = ravel_pytree(updates)
         jacobian = StoredJacobian(jacobian) if isinstance(jacobian, jax.Array) else jacobian
         carried = (momentum * state.delta).astype(jacobian.dtype)
-        target = residual.astype(jnp.float64)
-        if momentum:
-            gram, product = jacobian.gram_and_times(carried)
-            target = target - product.astype(jnp.float64)
-        else:
-            gram = jacobian.gram()
-        solution, condition, fallback = _solve_gram(gram, target, damping)
-        delta = (jacobian.transposed_times(solution.astype(jacobian.dtype)) + carried).astype(state.delta.dtype)
+        gram, product = jacobian.gram_and_times(carried)
+        solution, condition, fallback = _solve_gram(gram, residual.astype(jnp.float64) - product, damping)
+        delta = (jacobian.transposed_times(solution) + carried.astype(jnp.float64)).astype(state.delta.dtype)
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
         scale = jnp.asarray(rate, delta.dtype)
         if max_norm is not None:
@@ -123,7 +118,6 @@ def spring(
 def _solve_gram(gram: jax.Array, target: jax.Array, damping: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Solve (gram + damping) x = target in float64; also the condition estimate and the fallback flag."""
     rounding = float(jnp.finfo(gram.dtype).eps)
-    gram = gram.astype(jnp.float64)
     identity = jnp.eye(len(gram), dtype=jnp.float64)
 
     def factorise(amount):

@@ -113,16 +113,12 @@ class SubspaceJacobian:
         self._inner, self._subspace = inner, subspace
         self.dtype = inner.dtype
 
-    def gram(self) -> jax.Array:
-        """O B Bᵀ Oᵀ (R, R)."""
-        return self._inner.gram()
-
     def gram_and_times(self, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """O B Bᵀ Oᵀ (R, R) and O B Bᵀ v (R,) of a vector (P,)."""
+        """O B Bᵀ Oᵀ (R, R) and O B Bᵀ v (R,) of a vector (P,), both in float64."""
         return self._inner.gram_and_times(self._subspace.restrict(vector))
 
     def transposed_times(self, vector: jax.Array) -> jax.Array:
-        """B Bᵀ Oᵀ x (P,) of a vector (R,)."""
+        """B Bᵀ Oᵀ x (P,) of a vector (R,) in float64."""
         return self._subspace.expand(self._inner.transposed_times(vector))
 
 

@@ -42,19 +42,24 @@ def metropolis(
         per_configuration = jax.vmap(lambda context, r: wavefunction.log_psi(params, context, r)[1], (None, 0))
         return jax.vmap(per_configuration)(contexts, positions)
 
-    def sweep(state, key):
+    def sweep(state, drawn):
         positions, log = state
+        key, start = drawn
         move_key, accept_key = jax.random.split(key)
         move = axis.normal(move_key, positions.shape, positions.dtype, 1)
-        trial = positions + move * widths.astype(positions.dtype)[:, None, None, None]
+        trial = positions + move * jnp.where(start, 0, widths.astype(positions.dtype))[:, None, None, None]
         trial_log = log_abs(trial)
         uniform = axis.uniform(accept_key, log.shape, log.dtype, 1)
-        accept = jnp.log(uniform) < 2 * (trial_log - log)
+        accept = (jnp.log(uniform) < 2 * (trial_log - log)) | start
         positions = jnp.where(accept[..., None, None], trial, positions)
         return (positions, jnp.where(accept, trial_log, log)), jnp.mean(accept.astype(log.dtype), axis=1)
 
-    (walkers, _), accepted = jax.lax.scan(sweep, (walkers, log_abs(walkers)), jax.random.split(key, sweeps))
-    return walkers, jnp.mean(accepted, axis=0)
+    # The first pass moves nothing and finds log |psi|: so that the program holds the wave function once, not twice.
+    keys = jax.random.split(key, sweeps)
+    drawn = (jnp.concatenate([keys[:1], keys]), jnp.arange(sweeps + 1) == 0)
+    unknown = jnp.zeros(walkers.shape[:2], walkers.dtype)
+    (walkers, _), accepted = jax.lax.scan(sweep, (walkers, unknown), drawn)
+    return walkers, jnp.mean(accepted[1:], axis=0)
 
 
 def adapt_widths(widths: jax.Array, acceptance: jax.Array, target: float) -> jax.Array:

@@ -18,8 +18,9 @@ from phase_programs import Phase, make_phases, make_step_phase
 from fnqs.precision import configure
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import write_dataset
+from fnqs_data.stream.prepared_systems import PreparedSystems
 from fnqs_data.stream.stream import ConfigurationStream
-from fnqs_train.prefetch import PreparedBatches
+from fnqs_train.training_input import training_input
 
 DISPLACEMENT = 0.05
 """Standard deviation (bohr) of the protons from the crystal's sites, where every step meets another configuration."""
@@ -83,15 +84,16 @@ def data_wait(case: Case, step: Phase) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         records = [
             Record(configuration=case.configuration(DISPLACEMENT, seed), identifier=f"{seed}", phase="bcc")
-            for seed in range((VISITS + 1) * batch)
+            for seed in range(VISITS * batch)
         ]
         dataset = write_dataset(Path(folder) / "data", records)
         stream = ConfigurationStream(dataset, np.arange(len(records)), batch_configurations=batch, seed=0)
-        with PreparedBatches(stream, case.config.model) as prepared:
+        prepared = PreparedSystems(case.config.model, case.config.memory.prepared_bytes)
+        with training_input(stream, prepared, None, start=0, stop=VISITS) as batches:
             waits, steps = [], []
-            for visit in range(VISITS):
+            for _ in range(VISITS):
                 began = time.perf_counter()
-                _, systems = prepared.get(visit)
+                _, systems = next(batches)
                 waits.append(time.perf_counter() - began)
                 step.run(systems)
                 steps.append(time.perf_counter() - began)

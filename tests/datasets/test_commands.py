@@ -8,6 +8,7 @@ from ase import units
 from ase.io import write
 
 from fnqs_data.commands import main
+from fnqs_data.readers import progress
 from fnqs_data.store import shards
 from fnqs_data.store.store import open_dataset, write_dataset
 
@@ -113,6 +114,31 @@ def test_files_of_one_name_are_told_apart(tmp_path, make_atoms):
     assert open_dataset(tmp_path / "set").identifiers == ["a/POSCAR#0", "b/POSCAR#0"]
 
 
+def test_as_much_of_the_path_as_tells_files_apart(tmp_path, make_atoms, capsys):
+    files = []
+    for folder in ("calc1/relax", "calc2/relax", "calc2"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        files.append(tmp_path / folder / "POSCAR")
+        write(files[-1], make_atoms(4), format="vasp")
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    assert main(["import", *map(str, files), "--output", first]) == 0
+    names = ["calc1/relax/POSCAR#0", "calc2/relax/POSCAR#0", "calc2/POSCAR#0"]
+    assert open_dataset(first).identifiers == names
+    # A file that comes later is told apart from those that are there.
+    (tmp_path / "calc3" / "calc2").mkdir(parents=True)
+    write(tmp_path / "calc3" / "calc2" / "POSCAR", make_atoms(8), format="vasp")
+    assert main(["append", first, str(tmp_path / "calc3" / "calc2" / "POSCAR"), "--output", second]) == 0
+    assert open_dataset(second).identifiers == [*names, "POSCAR#0"]
+    late, third = tmp_path / "calc4" / "calc2" / "POSCAR", str(tmp_path / "third")
+    late.parent.mkdir(parents=True)
+    write(late, make_atoms(2), format="vasp")
+    assert main(["append", second, str(late), "--output", third]) == 0
+    assert open_dataset(third).identifiers[-1] == "calc4/calc2/POSCAR#0"
+    capsys.readouterr()
+    assert "is in" in failing(capsys, "append", third, files[0], "--output", tmp_path / "fourth")
+    assert "given twice" in failing(capsys, "import", files[0], files[0], "--output", tmp_path / "twice")
+
+
 def test_append_split_duplicates(tmp_path, recipe, make_atoms, capsys):
     first, second, third = (str(tmp_path / name) for name in ("first", "second", "third"))
     assert main(["build", str(recipe), "--output", first, "--workers", "1"]) == 0
@@ -173,7 +199,7 @@ def test_a_full_disk_gives_one_sentence(tmp_path, recipe, monkeypatch, capsys):
     monkeypatch.setattr(shards.ShardWriter, "write", full)
     assert main(["build", str(recipe), "--output", str(tmp_path / "set"), "--workers", "1"]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message.startswith("fnqs-data: No space left on device")
+    assert message.startswith("fnqs-data: no space left on device; free some space")
     assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
 
 
@@ -189,6 +215,63 @@ def test_a_truly_full_disk_gives_one_sentence(tmp_path, frames):
     assert done.stderr.startswith("fnqs-data: ")
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["frames.extxyz"]
+
+
+def test_what_is_not_read_is_told_once(tmp_path, make_atoms, capsys):
+    atoms = [make_atoms(8, energy=-0.5 * 8 * units.Hartree) for _ in range(3)]
+    for frame in atoms:
+        frame.info["mace_energy"] = -3.0
+    path = tmp_path / "frames.xyz"
+    write(path, atoms, format="extxyz")
+    assert main(["info", str(path)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert "not read: mace_energy (3 frames); --energy-key" in printed.err
+    assert "energies of 3 frames, forces of 3, stresses of 0" in printed.out
+    folder = tmp_path / "set"
+    assert main(["import", str(path), "--output", str(folder), "--energy-key", "mace_energy"]) == 2
+    assert "too high" in capsys.readouterr().err
+    assert main(["import", str(path), "--output", str(folder)]) == 0
+    assert open_dataset(folder)[0].energy_per_atom == pytest.approx(-0.5, abs=1e-12)
+
+
+def test_the_help_lists_what_is_recognised(capsys):
+    for command in ("info", "import"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text = capsys.readouterr().out
+        for name in ("ref_energy", "virials", "dft_forces", "--energy-key", "--format", "vasp-xdatcar", "i-pi"):
+            assert name in text
+
+
+def test_versions_and_unknown_options(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    for name in ("fnqs", "ase", "numpy", "jax", "python"):
+        assert any(line.split()[0] == name for line in printed.splitlines())
+    assert "--colour" in failing(capsys, "info", "x.xyz", "--colour")
+    assert "COMMAND" in failing(capsys)
+
+
+def test_an_interrupted_build_says_that_it_goes_on(tmp_path, recipe, monkeypatch, capsys):
+    def stop(self, data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shards.ShardWriter, "write", stop)
+    assert main(["build", str(recipe), "--output", str(tmp_path / "set"), "--workers", "1"]) == 130
+    assert "goes on from the finished shards" in capsys.readouterr().err
+
+
+def test_signs_of_life(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LOG_PAUSE", 0.0)
+    assert list(progress.shown(iter("abc"), "x.xyz")) == ["a", "b", "c"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "fnqs-data: reading x.xyz: 3 frames"
+    monkeypatch.undo()
+    assert list(progress.shown(iter("abc"), "x.xyz")) == ["a", "b", "c"]
+    assert capsys.readouterr().err == ""  # what is read at once needs none
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ase.io.formats import ioformats
 import fnqs_data
 from fnqs.errors import InputError
 from fnqs_data.readers import guarded, iterate_records, read_records
-from fnqs_data.readers.ase_readers import REFUSED
+from fnqs_data.readers.formats import READ, REFUSED
 from fnqs_data.readers.plausible import energy_bounds
 
 FUZZER = Path(__file__).parents[1] / "benchmarks" / "fuzz_readers.py"
@@ -77,8 +77,52 @@ def test_the_reading_process_runs_connects_and_unpickles_nothing(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def reading(folder: Path, path: str, start: str = "") -> subprocess.CompletedProcess:
+    """Read a file with fnqs-data in a folder, by a Python that looks for its own modules elsewhere."""
+    program = f"import sys; {start}from fnqs_data.commands import main; sys.exit(main(['info', {path!r}]))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, env=environment, cwd=folder, check=False
+    )
+
+
+def test_nothing_in_the_working_folder_is_run(tmp_path, make_atoms):
+    write(tmp_path / "frames.traj", make_atoms(8))
+    for name in ("random", "ase", "numpy", "json", "msgspec", "fnqs", "fnqs_data", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'a').write({name!r})\n")
+    done = reading(tmp_path, "frames.traj")
+    assert done.returncode == 0, done.stderr
+    # Nor where the working folder stands on the path of the process that asks, behind what it has imported itself.
+    done = reading(tmp_path, "frames.traj", f"import fnqs_data.commands; sys.path.insert(0, {str(tmp_path)!r}); ")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says how much memory is in use")
+def test_a_limit_on_memory_leaves_a_sentence_or_a_result(tmp_path, make_atoms):
+    write(tmp_path / "frames.traj", make_atoms(8))
+    enough = "import resource as r, fnqs_data.commands; r.setrlimit(r.RLIMIT_AS, (8 << 30, 8 << 30)); "
+    done = reading(tmp_path, "frames.traj", enough)
+    assert done.returncode == 0, done.stderr
+    # Only the process that reads stands under this limit, which its imports exceed; ours has imported what it needs.
+    starved = (
+        "import resource as r, fnqs_data.commands; from fnqs_data.readers import guarded; "
+        "start = guarded.subprocess.Popen; small = lambda: r.setrlimit(r.RLIMIT_AS, (1 << 28, 1 << 28)); "
+        "guarded.subprocess.Popen = lambda *a, **k: start(*a, preexec_fn=small, **k); "
+    )
+    done = reading(tmp_path, "frames.traj", starved)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fnqs-data: the process that reads files did not start")
+    assert done.stderr.count("\n") == 1
+
+
 def test_formats_that_fetch_run_or_unpickle_are_refused(tmp_path):
-    assert set(REFUSED) <= set(ioformats)
+    readable = {name for name, form in ioformats.items() if form.can_read}
+    ours = {"qmc-hamm", "i-pi"}
+    # Every format that ASE can read is decided upon, so a new ASE brings no unknown reader.
+    assert readable <= set(READ) | set(REFUSED)
+    assert not set(READ) & set(REFUSED)
+    assert set(READ) - ours <= readable
     for name in ("x.db", "x.json", "x.dcd", "x.gpw", "x.cell", "x.pckl", "x.py"):
         (tmp_path / name).write_bytes(b"some content that is no known format\n")
         with pytest.raises(InputError, match=name):

@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+import tomllib
 
 import numpy as np
 import pytest
 
+from fnqs.errors import InputError
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import write_dataset
 from fnqs_eval.commands import main as evaluate_main
 from fnqs_eval.transfer import held_out, item_result
+from fnqs_eval.transfer.default_protocol import default_protocol
 from fnqs_eval.transfer.item_result import HEADINGS, read_results
-from fnqs_eval.transfer.protocol import Item, item_records, read_protocol
+from fnqs_eval.transfer.protocol import Item, check_protocol, item_records, read_protocol
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta, restore_params
 from fnqs_train.commands import train_main
+from fnqs_train.config import load_config
 from fnqs_train.monitoring.metrics import read_metrics
 
 CONFIG = """name = "tiny"
@@ -103,6 +107,8 @@ def test_every_item_has_energies_curves_and_forgetting(done):
     assert provenance["step"] == 2
     first, second = items
     assert first.configurations == ("bcc-7",)
+    assert [row.identifier for row in second.single] == list(second.configurations)
+    assert np.mean([row.energy_per_atom for row in second.single]) == pytest.approx(second.zero_shot.energy)
     assert second.configurations == ("bcc-3", "bcc-5")  # spread from end to end
     assert [point.step for point in first.fine_tuned.points] == [0, 1, 2]
     assert [point.step for point in first.from_scratch.points] == [1, 2, 3]
@@ -181,6 +187,7 @@ def test_the_report_and_the_card_show_it(done, tmp_path):
         (PROTOCOL.replace("walkers = 32", "walkers = 1"), "walkers is 1 but must be 2 or more"),
         (PROTOCOL.replace("[defaults]\nwalkers = 32", "[defaults]\nwalkers = 1"), "[[item]] 1: walkers is 1 but must"),
         (PROTOCOL.replace("within = 0.5", "within = 0"), "within is 0.0 but must be above 0"),
+        ("error = 0.0\n" + PROTOCOL, "error is 0.0 but must be above 0"),
         (PROTOCOL.replace('data = "other"', 'data = "nowhere"'), "nowhere is neither beside the protocol nor in"),
         (PROTOCOL.replace('data = "other"\n', ""), "[[item]] 2: give either data"),
         (PROTOCOL + 'split = "x"\n', "[[item]] 2: give either data"),
@@ -213,7 +220,6 @@ def test_wrong_files_and_folders_are_refused(place, done, capsys):
         ([*protocol, "nowhere.toml"], "nowhere.toml: no such file"),
         ([*protocol, "held.toml", "--output", "taken"], "taken: the folder holds something else"),
         ([*protocol, "other.toml", "--output", str(done)], "other settings or other configurations"),
-        (["transfer", "runs/tiny", "--restart"], "--output and --restart go with --protocol FILE only"),
     ):
         capsys.readouterr()
         assert evaluate_main(command) == 2
@@ -237,6 +243,29 @@ def test_one_configuration_is_the_middle_one(place, make_bcc):
     records: list[Record] = item_records(Item("x", data="other"), None, place / "held.toml", "train")
     assert [record.identifier for record in records] == ["bcc-4"]
     assert records[0].split == "train"
+
+
+def test_several_splits_share_the_configurations(place, make_bcc, tmp_path):
+    marked = [dataclasses.replace(make_bcc(i), split="ab"[i % 2]) for i in range(6)]
+    dataset = write_dataset(tmp_path / "set", marked)
+    item = Item("x", split=("a", "b"), configurations=3)
+    records = item_records(item, dataset, place / "held.toml", "train")
+    assert [record.identifier for record in records] == ["bcc-2", "bcc-1", "bcc-5"]  # the middle; from end to end
+    with pytest.raises(InputError, match="item x: split 'c' has no configurations"):
+        item_records(dataclasses.replace(item, split=("a", "c")), dataset, place / "held.toml", "train")
+
+
+def test_the_default_protocol_asks_for_what_is_held_out(place, make_bcc, tmp_path):
+    config = load_config("tiny.toml")
+    held = [dataclasses.replace(make_bcc(i), split="held-out-phase") for i in range(2)]
+    dataset = write_dataset(tmp_path / "set", [make_bcc(2), *held])
+    protocol, (item,) = check_protocol(tomllib.loads(default_protocol(config, dataset)), "default")
+    assert (protocol.evaluate, protocol.error) == ("ends", config.transfer.target_error)
+    assert protocol.forgetting_configurations == 0
+    assert item.splits == ("held-out-phase",)
+    assert item.number == 2  # there is none of the eight that the config asks for
+    assert (item.walkers, item.together) == (32, 2)
+    assert item.finetune_steps == item.scratch_steps == config.transfer.finetune_steps
 
 
 def test_the_shipped_protocols_can_be_read(request):

@@ -1,6 +1,7 @@
 """The report: what is read, what is shown, and how it behaves in a browser without a network."""
 
 import dataclasses
+import errno
 import json
 import re
 import shutil
@@ -14,11 +15,15 @@ import pytest
 
 from fnqs_eval.commands import main as evaluate_main
 from fnqs_eval.energies.table import EnergyResult, write_json
+from fnqs_eval.report import report
 from fnqs_eval.report.report import write_report
-from fnqs_eval.report.report_data import cost_ratio, read_run
+from fnqs_eval.transfer.item_result import ItemResult, write_results
+from fnqs_eval.transfer.learning_curve import Curve, Point
 from fnqs_train.checkpointing.checkpoint import Checkpoints
 from fnqs_train.commands import params_template
 from fnqs_train.config import load_config, save_config
+from fnqs_train.models.shipped import MODELS
+from fnqs_train.monitoring.metrics import read_metrics
 
 CONFIG = """name = "try"
 steps = 40
@@ -52,22 +57,24 @@ def result(i, **changes):
     return dataclasses.replace(base, **changes)
 
 
-def curve(start, end, length, rate):
-    steps = np.arange(1, length + 1)
-    energies = end + (start - end) * np.exp(-steps / rate)
-    rows = [
-        {
-            "step": int(step),
-            "energy_per_atom": float(energy),
-            "variance_per_atom": 0.1,
-            "number": 8,
-            "elapsed_seconds": float(step),
-            "non_finite": [],
-            "fallback": False,
-        }
-        for step, energy in zip(steps, energies, strict=True)
-    ]
-    return rows
+def held_out():
+    """Results of a protocol: two configurations, fine-tuned and from scratch."""
+    point = {step: Point(step, energy, 0.002) for step, energy in ((0, -0.45), (40, -0.52))}
+    return ItemResult(
+        name="held-out",
+        configurations=("h0", "h1"),
+        numbers=(8,),
+        densities=(1.3, 1.4),
+        phases=("hcp",),
+        train="all",
+        walkers=64,
+        within=5e-4,
+        zero_shot=point[0],
+        limit=point[40],
+        fine_tuned=Curve((point[0], point[40]), 0.5),
+        from_scratch=Curve((Point(40, -0.40, 0.002),), 0.5),
+        single=tuple(result(i, identifier=f"h{i}", phase="hcp", label_energy_per_atom=None) for i in (0, 1)),
+    )
 
 
 def write_metrics(folder, rows):
@@ -86,7 +93,7 @@ def run(tmp_path, monkeypatch):
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(40, params, {"count": np.zeros(1)}, {"n002": np.zeros(1)}, meta)
     save_config(config, folder)
-    rows = curve(-0.2, -0.5, 40, 8)
+    rows = read_metrics(MODELS / "foundation")[:40]  # of a real run
     rows[3]["non_finite"] = ["bad-one"]
     write_metrics(folder, rows)
     results = [result(i) for i in range(9)]
@@ -94,14 +101,8 @@ def run(tmp_path, monkeypatch):
     results[2] = result(2, flags=["stopped before the error bar reached 1 mHa per atom"])
     provenance = {"step": 40, "settings": {"walkers": 64, "seed": 3, "target_error": 0.001}, "versions": {"jax": "1"}}
     write_json(folder / "energies-a.json", results, provenance)
-    compared = [
-        result(1, identifier="held zero-shot", steps=0, energy_per_atom=-0.45),
-        result(1, identifier="held fine-tuned", steps=40, energy_per_atom=-0.52),
-        result(1, identifier="held from scratch", steps=40, energy_per_atom=-0.50),
-    ]
-    write_json(folder / "transfer" / "results.json", compared, provenance)
-    write_metrics(folder / "transfer" / "fine-tuned", curve(-0.45, -0.52, 40, 4))
-    write_metrics(folder / "transfer" / "from-scratch", curve(0.2, -0.50, 40, 10))
+    (folder / "transfer").mkdir()
+    write_results(folder / "transfer" / "results.json", [held_out()], provenance)
     return folder
 
 
@@ -134,33 +135,16 @@ def test_the_page_has_everything_and_loads_nothing(run, tmp_path, capsys):
     assert re.search(r'name="viewport" content="width=device-width', page)
     assert "<b>liquid</b>" not in page  # names of a file are text, never markup
     assert "-0.4800(10)" in elements.text
-    for wanted in ("bad-one (step 4)", "c9 has no energy", "c2 stopped before", "method x", "64 walkers, seed 3"):
+    for wanted in ("bad-one (step 40)", "c9 has no energy", "c2 stopped before", "method x", "64 walkers, seed 3"):
         assert wanted in page
     assert len(page) < 1_000_000
-    names = {"training", "energies", "variance", "transfer", "parity"}
+    names = {"training", "energies", "variance", "transfer-held-out", "parity"}
     for name in names:
         image = matplotlib.image.imread(tmp_path / "out" / f"{name}.png")
         assert 0.005 < np.mean(np.any(image[..., :3] < 0.9, axis=-1)) < 0.5
     assert {path.stem for path in (tmp_path / "out").glob("*.png")} == names
     assert [tag for tag, _ in elements.tags].count("svg") == 2 * len(names)
     assert "report.html" in capsys.readouterr().out
-
-
-def test_the_cost_ratio_is_that_of_the_curves(run):
-    ratio = cost_ratio(read_run(run))
-    scratch, tuned = curve(0.2, -0.50, 40, 10), curve(-0.45, -0.52, 40, 4)
-    # With 40 lines the running mean spans three of them: the ends average two.
-    assert ratio.scratch_steps == 40
-    assert ratio.energy == pytest.approx(np.mean([row["energy_per_atom"] for row in scratch[-2:]]))
-    reached = next(
-        i + 1
-        for i in range(40)
-        if np.mean([row["energy_per_atom"] for row in tuned[max(0, i - 1) : i + 2]]) <= ratio.energy
-    )
-    assert ratio.tuned_steps == reached
-    assert ratio.ratio == 40 / reached
-    write_metrics(run / "transfer" / "fine-tuned", curve(-0.3, -0.4, 40, 4))
-    assert cost_ratio(read_run(run)).ratio is None
 
 
 def test_the_model_card_says_what_was_measured(run, tmp_path):
@@ -170,6 +154,9 @@ def test_the_model_card_says_what_was_measured(run, tmp_path):
         assert f"## {heading}" in card
     for wanted in ("5,000, of which 1,234", "| bcc | 1.20 to 1.20 | 1 | 1 | 0.020 | +10.0 |", "bad-one", "40 steps"):
         assert wanted in card
+    # Zero-shot 50(3) mHa below the end from scratch: 18 error bars; the fine-tuned energy 70(3) below zero-shot: 25.
+    assert "lies 50(3) mHa per atom below 40 steps from scratch, 18 error bars" in card
+    assert "lower its energy by 70(3) mHa per atom, 25 error bars" in card
     assert str(tmp_path) not in card
 
 
@@ -183,6 +170,24 @@ def test_runs_with_little_in_them_still_make_a_page(run, tmp_path):
     assert "no checkpoint here" in page
     assert "energies-a.json is not a file of energies" in page
     assert "No energies were evaluated yet" in (run / "model-card.md").read_text()
+
+
+def test_the_card_of_a_read_only_run_lies_beside_the_report(run, tmp_path, capsys, monkeypatch):
+    """The folder of the run is not ours, or on a disk that cannot be written."""
+    replace = report.write_text_whole
+
+    def refuse(path, text):
+        if path.is_relative_to(run):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        replace(path, text)
+
+    monkeypatch.setattr(report, "write_text_whole", refuse)
+    assert evaluate_main(["report", str(run), "--output", "out"]) == 0
+    assert "out/try-model-card.md" in capsys.readouterr().out
+    assert (tmp_path / "out" / "try-model-card.md").read_text().startswith("# try: ")
+    assert not (run / "model-card.md").exists()
+    assert evaluate_main(["report", str(run)]) == 2  # in the run itself, where nothing can be written
+    assert "read-only file system; choose a folder that can be written" in capsys.readouterr().err
 
 
 def test_what_is_refused(run, capsys):

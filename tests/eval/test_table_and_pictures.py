@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from fnqs_eval.energies.table import EnergyResult, print_table, write_json
-from fnqs_eval.plots import plot_training, plot_transfer, running_mean, running_median
+from fnqs_eval.plots import plot_training, running_mean, running_median
+from fnqs_train.models.shipped import MODELS
+from fnqs_train.monitoring.metrics import read_metrics
 
 RESULT = EnergyResult(
     identifier="bcc-n08-00123",
@@ -103,36 +105,34 @@ def drawn(path):
     return float(np.mean(np.any(matplotlib.image.imread(path)[..., :3] < 0.99, axis=-1)))
 
 
-def test_training_picture(tmp_path):
-    rng = np.random.default_rng(0)
-    rows = [
-        {
-            "step": step,
-            "energy_per_atom": None if step == 50 else -0.5 + 0.1 * np.exp(-step / 50) + 0.002 * rng.normal(),
-            "variance_per_atom": 0.02 + np.exp(-step / 50),
-            "acceptance": 0.5,
-            "seconds": 30.0 if step == 1 else 0.3,
-        }
-        for step in range(1, 200)
+def quarters(path):
+    """The same for the four panels of a picture of a training, each a quarter of it."""
+    image = np.any(matplotlib.image.imread(path)[..., :3] < 0.99, axis=-1)
+    rows, columns = (length // 2 for length in image.shape)
+    return [
+        float(part.mean()) for half in (image[:rows], image[rows:]) for part in (half[:, :columns], half[:, columns:])
     ]
+
+
+PANELS = ("energy_per_atom", "variance_per_atom", "acceptance", "seconds_per_step")
+
+
+def test_every_panel_of_a_training_shows_something(tmp_path):
+    rows = read_metrics(MODELS / "foundation")  # the record of a real run
     plot_training(rows, tmp_path / "training.png", title="try")
-    plot_training([], tmp_path / "empty.png")
-    plot_training([{"step": 1}], tmp_path / "single.png")
-    assert drawn(tmp_path / "training.png") > 1.02 * drawn(tmp_path / "empty.png") > 0
+    shown = quarters(tmp_path / "training.png")
+    for panel, key in enumerate(PANELS):
+        without = [{name: value for name, value in row.items() if name != key} for row in rows]
+        plot_training(without, tmp_path / "without.png", title="try")
+        left = quarters(tmp_path / "without.png")
+        assert left[panel] < 0.8 * shown[panel]
     assert not list(tmp_path.glob(".*"))
 
 
-def test_transfer_picture(tmp_path):
-    steps = np.arange(1, 61)
-    curves = {
-        "fine-tuned": (steps, -0.54 - 0.01 * (1 - np.exp(-steps / 10)), np.full(60, 0.002)),
-        "from scratch": (steps, -0.54 + 0.3 * np.exp(-steps / 15), None),
-    }
-    points = {
-        "zero-shot": (0, -0.53, 0.001),
-        "fine-tuned": (60, -0.55, 0.001),
-        "from scratch": (60, -0.53, 0.001),
-    }
-    plot_transfer(curves, points, tmp_path / "transfer.png", title="held out", reference=("label", -0.552))
-    plot_transfer({}, {"zero-shot": (0, -0.53, 0.001)}, tmp_path / "point.png")
-    assert drawn(tmp_path / "transfer.png") > drawn(tmp_path / "point.png") > 0
+def test_a_record_with_gaps_or_nothing_in_it_is_drawn(tmp_path):
+    rows = read_metrics(MODELS / "foundation")[:60]
+    rows[30]["energy_per_atom"] = None
+    plot_training(rows, tmp_path / "gap.png")
+    plot_training([], tmp_path / "empty.png")
+    plot_training([{"step": 1}], tmp_path / "single.png")
+    assert drawn(tmp_path / "gap.png") > 1.02 * drawn(tmp_path / "empty.png") > 0

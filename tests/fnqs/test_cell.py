@@ -38,6 +38,20 @@ def test_minimum_image_distances_are_the_shortest_over_many_images(seed):
         assert distances[i, j] == pytest.approx(expected, rel=1e-12)  # rounding
 
 
+def test_minimum_image_distances_of_many_points():
+    # More pairs than are looked at together, and most of them farther apart than half of the cell.
+    generator = np.random.default_rng(3)
+    cell = random_cell(3)
+    points = generator.random((260, 3)) @ cell
+    images = np.array(list(itertools.product(range(-2, 3), repeat=3))) @ cell
+    distances = minimum_image_distances(cell, points)
+    for i in (0, 131, 259):
+        lengths = np.linalg.norm(points[i] - points[:, None] + images, axis=2)
+        lengths[i, lengths[i] < 1e-9] = np.inf
+        np.testing.assert_allclose(distances[i], lengths.min(axis=1), rtol=1e-12)  # rounding
+    np.testing.assert_array_equal(distances, distances.T)
+
+
 def test_minimum_image_distances_do_not_depend_on_the_basis_of_the_lattice():
     # The first height of the skewed basis is 0.27 cube roots of the volume, which configurations may have.
     cell = np.eye(3) * 4.0

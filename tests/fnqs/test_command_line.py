@@ -43,11 +43,9 @@ def test_curable_errors_become_one_sentence(error, code, sentence, capsys):
     assert captured.out == ""
 
 
-def test_exit_codes_pass_and_faults_keep_their_traceback():
+def test_exit_codes_pass():
     assert run_command("fnqs-x", lambda: None) == 0
     assert run_command("fnqs-x", lambda: 3) == 3
-    with pytest.raises(ZeroDivisionError):
-        run_command("fnqs-x", lambda: 1 // 0)
 
 
 def test_a_closed_pipe_is_no_error():

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from fnqs.ansatz.fermi_function import eigenvectors, fermi_matrix, paired_levels
+from fnqs.ansatz.fermi_function import fermi_matrix, paired_levels
+from fnqs.factorisations import eigenvectors
 
 SIZE = 6
 FILLING = 2.0

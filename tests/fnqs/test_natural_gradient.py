@@ -10,6 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from fnqs.errors import InputError
+from fnqs.optimisation.jacobian import gram_matrix
 from fnqs.optimisation.natural_gradient import (
     SpringState,
     _solve_gram,
@@ -133,18 +134,29 @@ def test_max_norm_shortens_the_update_but_not_the_memory():
     np.testing.assert_array_equal(flat(same), flat(long))
 
 
-def test_falls_back_to_larger_damping_when_the_factorisation_fails():
-    # One direction of length 1e3 in float32: the Gram matrix is wrong by about 0.1, far above the damping.
+def test_rounding_of_many_rows_needs_no_larger_damping():
+    # One direction of length 1e3 in float32: a Gram matrix in float32 would be wrong by about 0.1, above the damping.
     generator = np.random.default_rng(3)
     rows = 1e3 * generator.normal(size=(1, 40, 1)) * np.ones(10) + generator.normal(size=(1, 40, 10))
     rows = centre_per_configuration(jnp.asarray(rows, jnp.float32))
     energies = centre_per_configuration(jnp.asarray(generator.normal(size=(1, 40)), jnp.float32))
     gram = np.asarray(rows @ rows.T, np.float64)
-    assert np.linalg.eigvalsh(gram)[0] < -1e-6, "the matrix of this test must not be positive definite"
-    optimizer = spring(1.0, damping=1e-6, momentum=0.0)
-    updates, state = take(optimizer, rows, energies)
-    assert bool(state.fallback)
-    assert np.all(np.isfinite(flat(updates)))
+    assert np.linalg.eigvalsh(gram)[0] < -1e-6, "the matrix of this test must not be positive definite in float32"
+    updates, state = take(spring(1.0, damping=1e-6, momentum=0.0), rows, energies)
+    assert not bool(state.fallback)
+    # float64 rounding, 1e-16 times the largest eigenvalue, 1e7, over the damping; the parameters are float64 here
+    expected = -dense_direction(rows, energies, 1e-6)
+    np.testing.assert_allclose(flat(updates), expected, atol=1e-2 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("number", "columns"), [(3, 5), (300, 4096), (700, 4100), (1030, 9000)])
+def test_gram_matrix_by_blocks(number, columns):
+    rows = np.random.default_rng(8).normal(size=(number, columns)).astype(np.float32)
+    exact = rows.astype(np.float64) @ rows.T.astype(np.float64)
+    found = np.asarray(jax.jit(gram_matrix)(jnp.asarray(rows)))
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, exact, atol=1e-9)  # rounding of sums of 9,000 numbers
+    np.testing.assert_array_equal(found, found.T)
 
 
 def test_damping_grows_until_the_factorisation_succeeds():

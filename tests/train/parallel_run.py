@@ -19,7 +19,6 @@ from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import open_dataset, write_dataset
-from fnqs_train.chunks import MemoryConfig
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig, SamplingConfig
 from fnqs_train.distributed.broadcast import known_to_all
 from fnqs_train.distributed.processes import Place
@@ -40,7 +39,7 @@ def make_records() -> list[Record]:
     return records
 
 
-def make_config(steps: int, groups: int) -> RunConfig:
+def make_config(steps: int) -> RunConfig:
     """Settings of the run; all walkers of a configuration are stale at its every second visit."""
     return RunConfig(
         name="run",
@@ -57,15 +56,14 @@ def make_config(steps: int, groups: int) -> RunConfig:
         ),
         optimizer=OptimizerConfig(learning_rate=0.01, damping=1e-2),
         checkpoint=CheckpointConfig(every_steps=20),
-        memory=MemoryConfig(jacobian_groups=groups),
         log=LogConfig(wandb="disabled", every_steps=1),
     )
 
 
 def main() -> int:
     """Train as one process."""
-    folder, steps, groups, resume = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "resume"
-    place = Place(int(sys.argv[5]), int(sys.argv[6]), "localhost", int(sys.argv[7]))
+    folder, steps, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
+    place = Place(int(sys.argv[4]), int(sys.argv[5]), "localhost", int(sys.argv[6]))
     configure()
     jax.config.update("jax_disable_most_optimizations", True)
     compilations: list[str] = []
@@ -93,7 +91,7 @@ def main() -> int:
         system = make_system(records[0].configuration, MODEL)
         params = jax.jit(WaveFunction(MODEL).init)(jax.random.key(0), system)
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
-        train(make_config(steps, groups), folder / "run", dataset, params=params, resume=resume)
+        train(make_config(steps), folder / "run", dataset, params=params, resume=resume)
     if place.first:
         print(f"{device_count} devices, late compilations {counts[-1] - counts[min(4, len(counts) - 1)]}", flush=True)
     return 0

@@ -1,6 +1,9 @@
 import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ import pytest
 
 from fnqs.errors import InputError
 from fnqs_train.checkpointing import checkpoint as module
+from fnqs_train.checkpointing import held, orbax_trees
 from fnqs_train.checkpointing.checkpoint import (
     CheckpointPath,
     Checkpoints,
@@ -18,6 +22,7 @@ from fnqs_train.checkpointing.checkpoint import (
     restore_meta,
     restore_params,
 )
+from fnqs_train.distributed import sharded_arrays
 
 
 def make_state(seed=0):
@@ -217,3 +222,96 @@ def test_digests_are_plain_json(tmp_path):
         save(checkpoints, 10)
     digests = json.loads((tmp_path / "checkpoints" / "10" / "blake2b.json").read_text())
     assert all(len(digest) == 32 for digest in digests.values())
+
+
+def test_what_is_being_read_is_not_deleted(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        save(checkpoints, 10)
+        save(checkpoints, 20)
+        chosen = resolve_checkpoint(tmp_path)  # as an evaluation does
+        for step in (30, 40, 50):
+            save(checkpoints, step, energy=-0.6)
+        assert [step for step in (10, 20, 30, 40, 50) if CheckpointPath(tmp_path, step).folder.exists()] == [
+            *(20, 30, 40, 50)  # 30 has the lowest energy, 10 is deleted
+        ]
+        assert_equal(restore_params(chosen), make_state(20)[0])
+        assert find_damage(chosen) == []
+
+
+def test_what_an_ended_process_has_read_is_deleted(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        save(checkpoints, 10, energy=-0.4)
+        save(checkpoints, 20)
+        program = (
+            "import sys; from fnqs_train.checkpointing.checkpoint import resolve_checkpoint;"
+            "print(resolve_checkpoint(sys.argv[1]).step)"
+        )
+        paths = os.pathsep.join(entry for entry in sys.path if entry)
+        run = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "checkpoints" / "10")],
+            env=os.environ | {"PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert run.stdout == "10\n"
+        save(checkpoints, 30)
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["20", "30"]
+
+
+def test_a_step_that_vanishes_while_it_is_looked_at_is_not_called_damaged(tmp_path, monkeypatch, recwarn):
+    """As on a file system without locks: the latest step of the listing is replaced by a later one."""
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        save(checkpoints, 10)
+        save(checkpoints, 20)
+        look, vanished = module.find_damage, []
+
+        def vanishing(checkpoint, *, spared=()):
+            if checkpoint.step == 20 and not vanished:
+                vanished.append(20)
+                save(checkpoints, 30)
+                shutil.rmtree(checkpoint.folder)
+            return look(checkpoint, spared=spared)
+
+        monkeypatch.setattr(module, "find_damage", vanishing)
+        assert resolve_checkpoint(tmp_path).step == 30
+        assert vanished == [20]
+        assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(held.fcntl, "flock", refuse)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (10, 20, 30, 40):
+            save(checkpoints, step, energy=-step)
+            assert resolve_checkpoint(tmp_path).step == step
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["30", "40"]
+
+
+@pytest.mark.parametrize("item", ["params", "optimizer", "walkers"])
+def test_what_does_not_read_back_as_it_was_never_becomes_a_checkpoint(tmp_path, monkeypatch, item):
+    """The disk changes one bit of what it has just been given."""
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 10)
+        if item == "walkers":
+            monkeypatch.setattr(sharded_arrays, "_open", lambda path: np.load(path) ^ (path.name == "seen.npy"))
+            wrong = dict(make_state(20)[2], electrons=np.zeros(3, np.int64), widths=np.zeros(2, np.int64))
+        else:
+            original = orbax_trees.restore_like
+
+            def flipped(folder, template):
+                restored = original(folder, template)
+                return jax.tree.map(lambda x: x + np.asarray(folder.name == item, x.dtype), restored)
+
+            monkeypatch.setattr(orbax_trees, "restore_like", flipped)
+            wrong = make_state(20)[2]
+        params, optimizer, _ = make_state(20)
+        checkpoints.save(20, params, optimizer, wrong, {})
+        with pytest.raises(OSError, match="does not read back as it was") as caught:
+            checkpoints.wait()
+        assert item in str(caught.value.filename)
+        monkeypatch.undo()
+        assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["10"]

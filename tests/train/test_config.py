@@ -86,6 +86,18 @@ def test_bad_values_are_named(config_file, override, complaint):
         load_config(config_file, [override])
 
 
+def test_a_retired_key_is_named_unless_it_says_what_is_done_anyway(config_file):
+    plain = load_config(config_file)
+    config_file.write_text(MINIMAL + 'schedule = "uniform"\n')  # as runs of older versions have saved it
+    assert load_config(config_file) == plain
+    config_file.write_text(MINIMAL + 'schedule = "variance"\n')
+    with pytest.raises(InputError, match=r"try\.toml: data\.schedule is no longer a choice, .*; take the line out$"):
+        load_config(config_file)
+    config_file.write_text(MINIMAL)
+    with pytest.raises(InputError, match=r"data\.schedule is no longer a choice"):
+        load_config(config_file, ["data.schedule=variance"])
+
+
 def test_unreadable_configs(tmp_path):
     with pytest.raises(InputError, match=r"none\.toml: no such file"):
         load_config(tmp_path / "none.toml")

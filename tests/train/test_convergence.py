@@ -3,8 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from fnqs_train import commands
-from fnqs_train.config import DataConfig, RunConfig
+from fnqs_train.finetune import converged, convergence_sentence
 from fnqs_train.monitoring.convergence import WINDOW, has_converged
 
 
@@ -38,21 +37,22 @@ def test_an_exponential_stops_when_a_window_gains_less_than_the_tolerance(rate):
     assert stop < 2 * WINDOW + rate * 8  # exp(-8) is a third of the tolerance
 
 
-@pytest.mark.parametrize(("flat_from", "wanted"), [(0, 2 * WINDOW), (50, 5 * WINDOW), (10**6, 7 * WINDOW + 3)])
-def test_finetuning_goes_on_window_by_window(tmp_path, monkeypatch, capsys, flat_from, wanted):
-    calls = []
-
-    def train(config, run_folder, dataset, *, resume, params, parent):
-        calls.append((config.steps, resume))
-        energies = [-0.01 * min(step, flat_from) for step in range(config.steps)]
-        (run_folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(energies)))
-
-    monkeypatch.setattr(commands, "train", train)
-    config = RunConfig(name="short", steps=7 * WINDOW + 3, data=DataConfig(recipe="set"))
-    commands._train_until(1e-3, config, tmp_path, None, {}, "parent")
-    assert [steps for steps, _ in calls] == [min(n, config.steps) for n in range(WINDOW, wanted + WINDOW, WINDOW)]
-    assert [resume for _, resume in calls] == [False] + [True] * (len(calls) - 1)
-    said = capsys.readouterr().out
+@pytest.mark.parametrize(("flat_from", "wanted"), [(0, 2 * WINDOW), (50, 5 * WINDOW), (10**6, None)])
+def test_finetuning_looks_after_every_window(tmp_path, flat_from, wanted):
+    """The record grows line by line; only after a whole window is it looked at."""
+    enough, steps = converged(tmp_path, 1e-3), 7 * WINDOW + 3
+    energies = [-0.01 * min(step, flat_from) for step in range(steps)]
+    ends = []
+    for done in range(1, steps + 1):
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(energies[:done])))
+        if enough(done):
+            ends.append(done)
+            break
+    assert ends == ([] if wanted is None else [wanted])
+    (tmp_path / "checkpoints" / str(done)).mkdir(parents=True)
+    said = convergence_sentence(tmp_path, 1e-3)
     assert said.startswith(
-        "not converged" if flat_from > config.steps else f"converged to 1 mHa per atom after {wanted}"
+        "not converged to 1 mHa per atom within 143 steps; go on with --resume and more --steps"
+        if wanted is None
+        else f"converged to 1 mHa per atom after {wanted} steps"
     )

@@ -1,5 +1,6 @@
 """Which process this is, and how they find each other, without any training."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -252,3 +253,43 @@ def test_a_good_bye_is_no_failure(pair):
     theirs.close()
     guard.close()
     assert ends == []
+
+
+MEETING = """
+import os, sys
+from fnqs_train.distributed.broadcast import known_to_all
+from fnqs_train.distributed.processes import Place
+from fnqs_train.distributed.session import started
+with started("meeting", Place(int(sys.argv[1]), 2, "localhost", int(sys.argv[2]))):
+    agreed = known_to_all(lambda: 42)
+    print("agreed on", agreed, "with", os.environ["http_proxy"], os.environ["no_grpc_proxy"], flush=True)
+"""
+
+
+def test_a_proxy_does_not_come_between_processes():
+    """The proxy is a port where nobody listens: a call that goes there waits for minutes and then aborts."""
+    with socket.socket() as taken, socket.socket() as free:
+        taken.bind(("127.0.0.1", 0))
+        free.bind(("127.0.0.1", 0))
+        proxy, port = f"http://127.0.0.1:{taken.getsockname()[1]}", free.getsockname()[1]
+        free.close()
+        variables = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "elsewhere", "JAX_PLATFORMS": "cpu"}
+        paths = os.pathsep.join(entry for entry in sys.path if entry)
+        both = [
+            subprocess.Popen(
+                [sys.executable, "-c", MEETING, str(i), str(port)],
+                env=os.environ | variables | {"PYTHONPATH": paths},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for i in range(2)
+        ]
+        try:
+            ends = [process.communicate(timeout=100) for process in both]
+        finally:
+            for process in both:
+                process.kill()
+    for out, err in ends:
+        assert f"agreed on 42 with {proxy} elsewhere,localhost,localhost,127.0.0.1,::1" in out
+        assert "proxy" not in err

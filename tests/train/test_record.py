@@ -1,5 +1,7 @@
 import json
+import re
 import sys
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from fnqs.errors import InputError
 from fnqs_train.monitoring.metrics import MetricsRecord, read_metrics
+from fnqs_train.monitoring.metrics_row import column
 
 
 def write_steps(folder, steps, **options):
@@ -22,9 +25,9 @@ def test_values_of_numpy_and_jax_become_json(tmp_path):
             {
                 "energy_per_atom": jnp.float32(-0.5),
                 "variance_per_atom": np.float64("nan"),
-                "by_number": np.array([1.0, np.inf]),
-                "phase": "bcc",
-                "skipped": np.bool_(True),
+                "update_norm": np.float32("inf"),
+                "non_finite": ["bcc"],
+                "fallback": np.bool_(True),
             },
         )
         assert read_metrics(tmp_path) == [  # readable while the run goes on
@@ -32,11 +35,21 @@ def test_values_of_numpy_and_jax_become_json(tmp_path):
                 "step": 1,
                 "energy_per_atom": -0.5,
                 "variance_per_atom": None,
-                "by_number": [1.0, None],
-                "phase": "bcc",
-                "skipped": True,
+                "update_norm": None,
+                "non_finite": ["bcc"],
+                "fallback": True,
             }
         ]
+
+
+def test_only_keys_of_the_definition_are_written_and_read(tmp_path):
+    with MetricsRecord(tmp_path) as record, pytest.raises(KeyError, match="not a key of the record: seconds"):
+        record.write(1, {"seconds": 0.5})
+    assert read_metrics(tmp_path) == []
+    with pytest.raises(KeyError, match="not a key of the record: seconds"):
+        column([{"step": 1}], "seconds")
+    rows = [{"step": 1, "acceptance": 0.5}, {"step": 2, "acceptance": None}, {"step": 3}]
+    np.testing.assert_array_equal(column(rows, "acceptance"), [0.5, np.nan, np.nan])
 
 
 def test_resume_cuts_back_and_forgets_a_half_written_line(tmp_path):
@@ -83,15 +96,23 @@ def test_disabled_imports_nothing(tmp_path, monkeypatch):
     write_steps(tmp_path, [10])
 
 
-def test_the_mirror_offline_needs_no_login_and_survives_a_resume(tmp_path, monkeypatch):
+def test_the_mirror_offline_needs_no_login_and_stays_one_run_with_its_config(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    write_steps(tmp_path / "run", [10, 20], wandb="offline", name="try", config={"steps": 20})
-    first = (tmp_path / "run" / "wandb-id").read_text()
-    write_steps(tmp_path / "run", [20, 30], wandb="offline", resume_step=10)
-    assert (tmp_path / "run" / "wandb-id").read_text() == first
-    assert len(list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))) == 2
-    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [10, 20, 30]
+    options = {"wandb": "offline", "name": "try", "config": {"sampling": {"configurations_per_step": 7}}}
+    write_steps(tmp_path / "run", [10, 20, 30], **options)
+    identity = (tmp_path / "run" / "wandb-id").read_text().strip()
+    (before,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    time.sleep(1.0)  # the name of an offline run has its second in it
+    write_steps(tmp_path / "run", [30, 40], resume_step=20, **options)
+    (after,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    assert after.parent != before.parent
+    assert after.name == before.name == f"run-{identity}.wandb"
+    content = after.read_bytes()
+    assert b"configurations_per_step" in content
+    # The lines of the first process are in it, too: -1, -2, -3 and -4, behind the few bytes that say how long they are.
+    assert sorted(set(re.findall(rb"energy_per_atom[^\w-]{1,8}(-\d)", content))) == [b"-1", b"-2", b"-3", b"-4"]
+    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [10, 20, 30, 40]
 
 
 def test_the_mirror_online_without_a_login_is_a_sentence(tmp_path, monkeypatch):

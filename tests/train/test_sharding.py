@@ -26,7 +26,7 @@ INTERRUPTED = 130
 class Processes:
     """The processes of one run, each with its output in a file."""
 
-    def __init__(self, folder: Path, processes: int, devices: int, *, steps=STEPS, groups=1, resume=False, pause=None):
+    def __init__(self, folder: Path, processes: int, devices: int, *, steps=STEPS, resume=False, pause=None):
         folder.mkdir(parents=True, exist_ok=True)
         if pause is not None:
             (folder / "pause").write_text(str(pause))
@@ -41,14 +41,18 @@ class Processes:
         self.outputs = [folder / f"output-{i}" for i in range(processes)]
         self.running = []
         for i, output in enumerate(self.outputs):
-            arguments = [folder, steps, groups, "resume" if resume else "new", i, processes, port]
+            arguments = [folder, steps, "resume" if resume else "new", i, processes, port]
             with output.open("wb") as stream:
                 command = [sys.executable, PROGRAM, *map(str, arguments)]
                 self.running.append(subprocess.Popen(command, env=environment, stdout=stream, stderr=stream))
 
     def end(self) -> list[int]:
-        """Exit codes, once all have ended."""
-        return [process.wait(timeout=300) for process in self.running]
+        """Exit codes, once all have ended; those that do not end in time are killed, and the test fails."""
+        try:
+            return [process.wait(timeout=300) for process in self.running]
+        finally:
+            for process in self.running:
+                process.kill()
 
     def said(self, process: int = 0) -> str:
         return self.outputs[process].read_text()
@@ -135,10 +139,6 @@ def two_by_one(place):
 
 def test_two_devices(one_by_one, one_by_two):
     assert_same_to_rounding(one_by_one, one_by_two)
-
-
-def test_two_devices_and_groups_of_parameters(place, one_by_one):
-    assert_same_to_rounding(one_by_one, run(place / "groups", 1, 2, groups=3))
 
 
 def test_two_processes(one_by_one, one_by_two, two_by_one):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,12 +18,6 @@ FEWEST_ENERGY, FEWEST_GRADIENT = 2, 4
 ACCELERATOR_BYTES = 2**32
 """Memory (bytes) that one chunk may take on an accelerator."""
 
-JACOBIAN_BYTES = 2**32
-"""Memory (bytes) for parameter derivatives on a processor; accelerators have four times as much."""
-
-LIVE_JACOBIANS = 3
-"""Copies of the parameter derivatives that live at the same time: as computed, without faults, centred."""
-
 LIVE_FIELDS = 24
 """Arrays of the size of the electrons' features with all derivatives that live at the same time, roughly."""
 
@@ -36,15 +29,11 @@ class MemoryConfig:
     Attributes:
         energy_walkers: walkers whose local energies are computed together.
         gradient_walkers: walkers whose parameter derivatives are computed together.
-        jacobian_groups: groups of parameters whose derivatives are in memory one after the other; 1 is fastest.
-        jacobian_bytes: memory (bytes) on each device for the derivatives, from which the groups are chosen.
         prepared_bytes: host memory (bytes) for integrals of configurations that will be visited again.
     """
 
     energy_walkers: int = 0
     gradient_walkers: int = 0
-    jacobian_groups: int = 1
-    jacobian_bytes: int = 0
     prepared_bytes: int = 400_000_000
 
 
@@ -54,18 +43,10 @@ class Chunks(NamedTuple):
     Attributes:
         energy: of the local energies.
         gradient: of the parameter derivatives.
-        groups: of parameters, one after the other; 0: as many as `jacobian_bytes` asks for.
-        jacobian_bytes: memory for the parameter derivatives on one device.
     """
 
     energy: int
     gradient: int
-    groups: int = 1
-    jacobian_bytes: int = JACOBIAN_BYTES
-
-    def jacobian_groups(self, rows: int, parameters: int, devices: int = 1) -> int:
-        """Choose the groups for so many rows and parameters in float32, shared by so many devices."""
-        return self.groups or math.ceil(LIVE_JACOBIANS * 4 * rows * parameters / devices / self.jacobian_bytes)
 
 
 def choose_chunks(number: int, model: ModelConfig, memory: MemoryConfig | None = None) -> Chunks:
@@ -78,9 +59,4 @@ def choose_chunks(number: int, model: ModelConfig, memory: MemoryConfig | None =
         # The local energy has 3N derivatives of N features; a gradient has pairs of electrons instead.
         one = 4 * LIVE_FIELDS * 3 * number**2 * model.features
         energy = gradient = max(1, ACCELERATOR_BYTES // one)
-    return Chunks(
-        memory.energy_walkers or energy,
-        memory.gradient_walkers or gradient,
-        memory.jacobian_groups,
-        memory.jacobian_bytes or (JACOBIAN_BYTES if jax.default_backend() == "cpu" else 4 * JACOBIAN_BYTES),
-    )
+    return Chunks(memory.energy_walkers or energy, memory.gradient_walkers or gradient)

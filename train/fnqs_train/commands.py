@@ -6,16 +6,18 @@ import argparse
 import dataclasses
 import hashlib
 import os
-import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal
 
 import jax
 import numpy as np
 
 from fnqs.cli.command_line import CommandParser, positive_float, positive_int, run_command
 from fnqs.cli.settings import to_table, to_toml
+from fnqs.cli.text_streams import lasting
+from fnqs.cli.versions import add_version_option
 from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
 from fnqs.precision import configure
@@ -23,13 +25,12 @@ from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
 from fnqs_data.readers import read_records
-from fnqs_data.store.store import Dataset, open_dataset, write_dataset
-from fnqs_train.checkpointing.checkpoint import FOLDER_NAME, CheckpointPath, resolve_checkpoint, restore_params
+from fnqs_data.store.store import Dataset, open_dataset
+from fnqs_train.checkpointing.checkpoint import CheckpointPath, resolve_checkpoint, restore_meta, restore_params
 from fnqs_train.config import (
     CONFIG_NAME,
     RunConfig,
     changed_keys,
-    check_config,
     describe_config,
     load_config,
     recipe_path,
@@ -37,9 +38,19 @@ from fnqs_train.config import (
 from fnqs_train.distributed.broadcast import known_to_all
 from fnqs_train.distributed.processes import Place, add_process_options, find_place
 from fnqs_train.distributed.session import started
+from fnqs_train.distributed.stopping import Stopped
+from fnqs_train.finetune import (
+    DATASET_NAME,
+    converged,
+    convergence_sentence,
+    finetune_config,
+    is_finetuning,
+    resumed_config,
+    training_set,
+)
 from fnqs_train.loop import train
-from fnqs_train.monitoring.convergence import WINDOW, has_converged
-from fnqs_train.monitoring.metrics import METRICS_NAME, read_metrics
+from fnqs_train.monitoring.convergence import WINDOW
+from fnqs_train.run_folder import delete_run, is_empty, refuse_changes, steps_done, used_alone
 
 RUNS = Path("runs")
 """Folder, in the current one, of runs whose place is not given."""
@@ -66,6 +77,7 @@ def _train(arguments: list[str] | None) -> int:
         "atom, variances in Ha^2 per atom, seconds), checkpoints/<step>. Data sets are built when needed.",
         epilog=describe_config(),
     )
+    add_version_option(parser)
     parser.add_argument("config", metavar="CONFIG", help="TOML file of the run; its keys are listed below")
     parser.add_argument(
         "--set",
@@ -99,18 +111,36 @@ def _train(arguments: list[str] | None) -> int:
 
 def _train_as(place: Place, config: RunConfig, run_folder: Path, options: argparse.Namespace) -> int:
     """Train as one of the processes of a run; the first one looks after the run folder."""
-    if not known_to_all(lambda: _prepare_run(config, run_folder, options)):
-        return 0
-    dataset = load_dataset(config)
+    with used_alone(run_folder, "fnqs-train") if place.first else nullcontext():
+        if not known_to_all(lambda: _prepare_run(config, run_folder, options)):
+            return 0
+        dataset = load_dataset(config)
+        if place.first:
+            chosen = len(dataset.where(split=config.data.split))
+            shared = f", {place.processes} processes" if place.processes > 1 else ""
+            _say(f"{chosen} configurations of {dataset.folder} to train on, {config.steps} steps{shared}")
+            _say(f"run folder {run_folder}")
+        with _advice(place.first):
+            train(config, run_folder, dataset, resume=options.resume)
     if place.first:
-        chosen = len(dataset.where(split=config.data.split))
-        shared = f", {place.processes} processes" if place.processes > 1 else ""
-        print(f"{chosen} configurations of {dataset.folder} to train on, {config.steps} steps{shared}")
-        print(f"run folder {run_folder}")
-    train(config, run_folder, dataset, resume=options.resume)
-    if place.first:
-        print(f"done: {run_folder}; next: fnqs-evaluate transfer {run_folder}")
+        _say(f"done: {run_folder}; next: fnqs-evaluate transfer {run_folder}")
     return 0
+
+
+def _say(text: str) -> None:
+    """Print a line; a reader who has left does not stop a training."""
+    print(text, file=lasting(sys.stdout), flush=True)
+
+
+@contextmanager
+def _advice(wanted: bool = True) -> Iterator[None]:
+    """Say how to go on with a training that was asked to stop, once all of it is on the disk."""
+    try:
+        yield
+    except Stopped:
+        if wanted:
+            _say("go on with the same command and --resume")
+        raise
 
 
 def _prepare_run(config: RunConfig, run_folder: Path, options: argparse.Namespace) -> bool:
@@ -120,18 +150,18 @@ def _prepare_run(config: RunConfig, run_folder: Path, options: argparse.Namespac
         InputError: it holds a run that must not be touched.
     """
     if options.restart:
-        _delete_run(run_folder)
-    done = _steps_done(run_folder)
+        delete_run(run_folder)
+    done = steps_done(run_folder)
     if done is not None and not options.resume:
         if done >= config.steps and not changed_keys(load_config(run_folder), config):
-            print(f"{run_folder} is complete, {done} steps; train it anew with --restart")
+            _say(f"{run_folder} is complete, {done} steps; train it anew with --restart")
             return False
         raise InputError(
             f"{run_folder}: there is a run already, at step {done}; go on with --resume, train anew with "
             f"--restart, or choose another folder with --output"
         )
     if options.resume and (run_folder / CONFIG_NAME).exists():
-        _refuse_changes(load_config(run_folder), config, run_folder)
+        refuse_changes(load_config(run_folder), config, run_folder)
     return True
 
 
@@ -141,17 +171,21 @@ def _finetune(arguments: list[str] | None) -> int:
         description="Adapt a trained wave function to configurations of your own, in a few steps.\n\n"
         "  fnqs-finetune foundation --configurations my.extxyz --steps 100\n"
         "  fnqs-evaluate energies runs/finetune-my --configurations my.extxyz\n\n"
-        "The checkpoint is left as it is; the result is a run folder of its own that records its parent.",
+        "The checkpoint is left as it is; the result is a run folder of its own that records its parent and holds\n"
+        "the configurations. One that was stopped or killed goes on with the same command and --resume, or with\n"
+        "its folder alone, wherever that was moved:\n\n"
+        "  fnqs-finetune runs/finetune-my --resume",
     )
+    add_version_option(parser)
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
         type=Path,
         help="run folder, a step in it, or the name of a model that comes with fnqs: foundation",
     )
-    add_configuration_options(parser)
+    add_configuration_options(parser, required=False)
     parser.add_argument(
-        "--steps", type=positive_int, default=100, help="optimisation steps, at most those with --until (default 100)"
+        "--steps", type=positive_int, help="optimisation steps in all, at most those with --until (default 100)"
     )
     parser.add_argument(
         "--until",
@@ -160,11 +194,10 @@ def _finetune(arguments: list[str] | None) -> int:
         help=f"stop by itself when the mean energy of {WINDOW} steps lies less than this below that of the {WINDOW} "
         "before, Ha per atom, both known to that accuracy (default: do all steps)",
     )
-    parser.add_argument("--walkers", type=positive_int, default=128, help="walkers of each configuration (default 128)")
+    parser.add_argument("--walkers", type=positive_int, help="walkers of each configuration (default 128)")
     parser.add_argument(
         "--together",
         type=positive_int,
-        default=4,
         help="configurations that meet in a step, at most (default 4)",
     )
     parser.add_argument(
@@ -175,7 +208,6 @@ def _finetune(arguments: list[str] | None) -> int:
     parser.add_argument(
         "--train",
         choices=("all", "heads", "low-rank"),
-        default="all",
         help="what is trained: all parameters, only those of the pairing head and the Jastrow factor, or low-rank "
         "changes of every kernel (default all)",
     )
@@ -185,101 +217,105 @@ def _finetune(arguments: list[str] | None) -> int:
     parser.add_argument(
         "--output", metavar="FOLDER", type=Path, help="run folder (default runs/finetune-<name of the file>)"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the latest checkpoint of the run folder, with its settings"
+    )
     options = parser.parse_args(arguments)
     configure()
+    if options.configurations is None and not options.resume:
+        raise InputError("the following arguments are required: --configurations (see `fnqs-finetune --help`)")
+    return _go_on(options) if options.resume else _begin(options)
+
+
+def _begin(options: argparse.Namespace) -> int:
+    """Start a fine-tuning in a new folder."""
     checkpoint = resolve_checkpoint(options.checkpoint)
     parent = load_config(checkpoint.run_folder)
     records = read_selected(options.configurations, options.frames)
     run_folder = options.output or RUNS / f"finetune-{options.configurations.stem}"
-    if run_folder.exists() and any(run_folder.iterdir()):
-        raise InputError(f"{run_folder}: the folder is not empty; choose another one with --output")
-    params = load_params(checkpoint, parent)
-    config = finetune_config(
+    with used_alone(run_folder, "fnqs-finetune"):
+        if not is_empty(run_folder):
+            raise InputError(
+                f"{run_folder}: the folder is not empty; go on with what is there with --resume, or choose another one "
+                f"with --output"
+            )
+        params = load_params(checkpoint, parent)
+        config = _new_config(options, parent, run_folder)
+        dataset = training_set(run_folder, records, options.configurations)
+        origin = f"{checkpoint.run_folder.name} step {checkpoint.step}"
+        _say(f"{len(records)} configurations, {config.steps} steps from {origin}")
+        return _tune(options, config, run_folder, dataset, params, origin)
+
+
+def _go_on(options: argparse.Namespace) -> int:
+    """Go on with a fine-tuning: that of the same command, or the one whose folder is given."""
+    given = options.output or (RUNS / f"finetune-{options.configurations.stem}" if options.configurations else None)
+    run_folder: Path = given or options.checkpoint
+    if not run_folder.is_dir():
+        raise InputError(f"{run_folder}: there is no fine-tuning to resume; check the spelling of the path")
+    records = read_selected(options.configurations, options.frames) if options.configurations else None
+    with used_alone(run_folder, "fnqs-finetune"):
+        if given is None and not is_finetuning(run_folder):
+            raise InputError(
+                f"{run_folder}: not the folder of a fine-tuning; give that, or the whole command again with --resume"
+            )
+        dataset = training_set(run_folder, records, options.configurations)
+        done = steps_done(run_folder)
+        if not done:  # killed before anything was saved: the start is still that of the parent
+            if given is None:
+                raise InputError(
+                    f"{run_folder}: nothing was saved before it ended; give the whole command again with --resume"
+                )
+            checkpoint = resolve_checkpoint(options.checkpoint)
+            parent = load_config(checkpoint.run_folder)
+            origin, params = f"{checkpoint.run_folder.name} step {checkpoint.step}", load_params(checkpoint, parent)
+            config = _new_config(options, parent, run_folder)
+        else:
+            named = ("walkers", "together", "learning_rate", "train", "rank")
+            settings = {name.replace("_", "-"): getattr(options, name) for name in named}
+            again = {name: value for name, value in settings.items() if value is not None}
+            config = resumed_config(run_folder, options.steps, again)
+            saved = resolve_checkpoint(run_folder)
+            origin, params = restore_meta(saved)["parent"], load_params(saved, config)
+        _say(f"{len(dataset)} configurations, from step {done or 0} on to {config.steps}")
+        return _tune(options, config, run_folder, dataset, params, origin)
+
+
+def _new_config(options: argparse.Namespace, parent: RunConfig, run_folder: Path) -> RunConfig:
+    return finetune_config(
         parent,
-        name=run_folder.name,
-        recipe=str((run_folder / "dataset").resolve()),
-        steps=options.steps,
-        walkers=options.walkers,
-        together=options.together,
+        name=run_folder.resolve().name,
+        recipe=str((run_folder / DATASET_NAME).resolve()),
+        steps=options.steps or 100,
+        walkers=options.walkers or 128,
+        together=options.together or 4,
         learning_rate=options.learning_rate,
-        part=options.train,
+        part=options.train or "all",
         rank=options.rank,
     )
-    dataset = write_dataset(run_folder / "dataset", records, note=f"from {options.configurations.name}")
-    origin = f"{checkpoint.run_folder.name} step {checkpoint.step}"
-    print(f"{len(records)} configurations, {config.steps} steps from {origin}")
-    if options.until is None:
-        train(config, run_folder, dataset, params=params, parent=origin)
-    else:
-        _train_until(options.until, config, run_folder, dataset, params, origin)
-    print(f"done: {run_folder}")
-    print(f"next: fnqs-evaluate energies {run_folder} --configurations {options.configurations}")
+
+
+def _tune(
+    options: argparse.Namespace, config: RunConfig, run_folder: Path, dataset: Dataset, params: dict, parent: str
+) -> int:
+    """Train, from these parameters or from the checkpoint of the folder, and say what comes next."""
+    enough = None if options.until is None else converged(run_folder, options.until)
+    with _advice():
+        train(config, run_folder, dataset, resume=options.resume, params=params, parent=parent, enough=enough)
+    if options.until is not None:
+        _say(convergence_sentence(run_folder, options.until))
+    _say(f"done: {run_folder}")
+    _say(f"next: fnqs-evaluate energies {run_folder} --configurations {options.configurations or 'FILE'}")
     return 0
 
 
-def _train_until(gain: float, config: RunConfig, run_folder: Path, dataset: Dataset, params: dict, parent: str) -> None:
-    """Train window by window until the energy has converged or the steps of the config are done."""
-    done = 0
-    while done < config.steps:
-        part = dataclasses.replace(config, steps=min(config.steps, done + WINDOW))
-        train(part, run_folder, dataset, resume=done > 0, params=params, parent=parent)
-        done = part.steps
-        if has_converged(read_metrics(run_folder), gain):
-            print(f"converged to {gain * 1e3:g} mHa per atom after {done} steps")
-            return
-    print(f"not converged to {gain * 1e3:g} mHa per atom within {done} steps; go on from here or allow more --steps")
-
-
-def finetune_config(
-    parent: RunConfig,
-    *,
-    name: str,
-    recipe: str,
-    steps: int,
-    walkers: int,
-    together: int,
-    learning_rate: float | None = None,
-    part: Literal["all", "heads", "low-rank"] = "all",
-    rank: int | None = None,
-) -> RunConfig:
-    """Set up a short training with the model of `parent`; what is None is as there.
-
-    A cool-down as long as the parent's would leave no step of a short training at its full rate: it gets half the
-    steps at most.
-
-    Raises:
-        InputError: the part goes not with the parent's optimiser.
-    """
-    optimizer = dataclasses.replace(
-        parent.optimizer,
-        learning_rate=learning_rate or parent.optimizer.learning_rate,
-        cooldown_steps=min(parent.optimizer.cooldown_steps, steps // 2),
-        train=part,
-        rank=rank or parent.optimizer.rank,
-    )
-    config = dataclasses.replace(
-        parent,
-        name=name,
-        steps=steps,
-        data=dataclasses.replace(parent.data, recipe=recipe, split="train"),
-        sampling=dataclasses.replace(
-            parent.sampling, walkers_per_configuration=walkers, configurations_per_step=together
-        ),
-        optimizer=optimizer,
-        checkpoint=dataclasses.replace(parent.checkpoint, every_steps=max(1, steps)),
-        log=dataclasses.replace(parent.log, every_steps=1),
-    )
-    check_config(config, name)
-    return config
-
-
-def add_configuration_options(parser: argparse.ArgumentParser) -> None:
+def add_configuration_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Options that choose configurations from a file."""
     parser.add_argument(
         "--configurations",
         metavar="FILE",
         type=Path,
-        required=True,
+        required=required,
         help="anything ASE reads with a cell (extxyz, POSCAR, .traj ...; angstrom), QMC-HAMM HDF5, "
         "or a data set folder",
     )
@@ -342,34 +378,6 @@ def params_template(config: RunConfig) -> dict:
     smallest = make_configuration(6.0 * np.eye(3), [[0.0, 0.0, 0.0], [1.4, 0.0, 0.0]])
     system = make_system(smallest, config.model)
     return jax.eval_shape(WaveFunction(config.model).init, jax.random.key(0), system)
-
-
-def _steps_done(run_folder: Path) -> int | None:
-    """Return the steps of a folder's latest checkpoint, 0 if the run only began, None if there is none."""
-    if not (run_folder / METRICS_NAME).exists() and not (run_folder / CONFIG_NAME).exists():
-        return None
-    folder = run_folder / FOLDER_NAME
-    steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
-    return max(steps, default=0)
-
-
-def _delete_run(run_folder: Path) -> None:
-    """Delete what a training wrote, if it is a run folder."""
-    if run_folder.exists():
-        if not (run_folder / CONFIG_NAME).exists():
-            raise InputError(f"{run_folder}: not a run folder (no {CONFIG_NAME}), so it is not deleted")
-        shutil.rmtree(run_folder)
-
-
-def _refuse_changes(old: RunConfig, new: RunConfig, run_folder: Path) -> None:
-    """Let a resumed run only get longer, or change how it is logged and saved."""
-    free = ("steps", "log.", "checkpoint.", "transfer.", "data.cache", "name", "memory.")
-    changes = [change for change in changed_keys(old, new) if not change.startswith(free)]
-    if changes:
-        raise InputError(
-            f"{run_folder}: a resumed run keeps its settings, but these differ: {', '.join(changes)}; "
-            f"undo them or train anew with --restart"
-        )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ class DataConfig:
         split: name of the split to train on.
         phase_weights: [phase, weight] pairs: how often each is visited; phases not named have weight 1.
         density_weights: [lowest r_s, highest r_s, weight] triples (bohr), multiplied with those of the phases.
-        schedule: all equally often, or those of large variance and long ago more often.
     """
 
     recipe: str
@@ -38,7 +37,6 @@ class DataConfig:
     split: str = "train"
     phase_weights: tuple[tuple[str, float], ...] = ()
     density_weights: tuple[tuple[float, float, float], ...] = ()
-    schedule: Literal["uniform", "variance"] = "uniform"
 
 
 @dataclass(frozen=True)
@@ -137,25 +135,25 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class TransferConfig:
-    """What `fnqs-evaluate transfer RUN` does on held-out configurations.
+    """What `fnqs-evaluate transfer RUN` does without a protocol; trainings have the walkers of the run's own steps.
 
     Attributes:
         walkers: walkers of each evaluated configuration.
         equilibration_sweeps: all-electron moves before an evaluation counts.
         evaluation_sweeps: all-electron moves, at most, over which an energy is averaged.
-        target_error: standard error of E/N (Ha) at which an evaluation stops.
-        configurations: configurations taken from each held-out split.
+        target_error: standard error of E/N (Ha) at which the evaluation of a configuration stops.
+        configurations: configurations of the held-out splits together.
         number: protons N in each of them.
         finetune_steps: steps of fine-tuning, and of the comparison from scratch.
     """
 
-    walkers: int = 256
+    walkers: int = 32
     equilibration_sweeps: int = 200
     evaluation_sweeps: int = 1000
-    target_error: float = 1e-3
-    configurations: int = 4
+    target_error: float = 3e-3
+    configurations: int = 16
     number: int = 8
-    finetune_steps: int = 60
+    finetune_steps: int = 20
 
 
 @dataclass(frozen=True)
@@ -193,13 +191,14 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunCo
         the settings; data.recipe is absolute where it exists, so that the current folder no longer matters.
 
     Raises:
-        InputError: unreadable file, unknown or missing key, wrong type, value out of range.
+        InputError: unreadable file, unknown, retired or missing key, wrong type, value out of range.
     """
     path = Path(path)
     if path.is_dir():
         path = path / CONFIG_NAME
     table = read_toml(path)
     apply_overrides(table, overrides)
+    _drop_retired(table, str(path))
     config = from_table(RunConfig, table, str(path))
     check_config(config, str(path))
     for folder in (path.parent, Path()):
@@ -240,6 +239,8 @@ def save_config(config: RunConfig, run_folder: str | os.PathLike) -> None:
             with replaced_when_whole(copy) as temporary:
                 shutil.copyfile(recipe, temporary)
         table["data"]["recipe"] = RECIPE_NAME
+    elif recipe.resolve().is_relative_to(run_folder.resolve()):  # its own data set moves with it
+        table["data"]["recipe"] = recipe.resolve().relative_to(run_folder.resolve()).as_posix()
     write_text_whole(run_folder / CONFIG_NAME, to_toml(table))
 
 
@@ -278,6 +279,24 @@ def check_config(config: RunConfig, where: str) -> None:
             f"{where}: optimizer.train = low-rank goes with method minsr or spring only: adam scales every parameter "
             f"by itself and so leaves the directions of the low-rank changes"
         )
+
+
+def _drop_retired(table: dict[str, Any], where: str) -> None:
+    """Take keys out that configs of older runs hold, where they say what is done anyway.
+
+    Raises:
+        InputError: one of them asks for what is no longer there.
+    """
+    data = table.get("data")
+    if isinstance(data, dict) and data.pop("schedule", "uniform") != "uniform":
+        raise InputError(
+            f"{where}: data.schedule is no longer a choice, all configurations are visited equally often or by "
+            f"data.phase_weights and data.density_weights; take the line out"
+        )
+    memory = table.get("memory")
+    if isinstance(memory, dict):
+        for key in ("jacobian_groups", "jacobian_bytes"):  # the derivatives were, at choice, computed in parts
+            memory.pop(key, None)
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -330,8 +349,6 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "checkpoint.every_nth_kept": _at_least(1),
     "memory.energy_walkers": _at_least(0),
     "memory.gradient_walkers": _at_least(0),
-    "memory.jacobian_groups": _at_least(0),
-    "memory.jacobian_bytes": _at_least(0),
     "memory.prepared_bytes": _at_least(0),
     "log.every_steps": _at_least(1),
     "transfer.walkers": _at_least(2),
@@ -340,5 +357,5 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "transfer.target_error": _POSITIVE,
     "transfer.configurations": _at_least(1),
     "transfer.number": ((lambda x: x >= 2 and x % 2 == 0), "even and 2 or more"),
-    "transfer.finetune_steps": _at_least(0),
+    "transfer.finetune_steps": _at_least(1),
 }

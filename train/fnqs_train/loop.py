@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,24 +13,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnqs.cli.settings import to_table
+from fnqs.cli.text_streams import lasting
 from fnqs.errors import InputError
 from fnqs.optimisation.subspace import Trained
+from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.store import Dataset
 from fnqs_data.stream.mixture import mixture_weights
+from fnqs_data.stream.prepared_systems import PreparedSystems
 from fnqs_data.stream.stream import ConfigurationStream
+from fnqs_train.ahead import Ahead
 from fnqs_train.checkpointing.checkpoint import Checkpoints
 from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import RunConfig, save_config
 from fnqs_train.distributed.sharding import fetch_walkers, make_mesh, place_same, place_walkers, random_keys
 from fnqs_train.distributed.stopping import Stopped, stop_requested
 from fnqs_train.memory import StepPrograms
+from fnqs_train.monitoring.learning import Gain, is_measured, measure
 from fnqs_train.monitoring.metrics import MetricsRecord
 from fnqs_train.monitoring.progress import TrainingProgress
 from fnqs_train.monitoring.step_averages import Window
-from fnqs_train.prefetch import PreparedBatches
-from fnqs_train.schedule import Schedule
 from fnqs_train.step import Learned, StepReport, make_equilibration, make_optimizer, make_step
+from fnqs_train.training_input import training_input
 from fnqs_train.walkers import Population
 
 PATIENCE = 5
@@ -43,6 +50,7 @@ def train(
     resume: bool = False,
     params: dict | None = None,
     parent: str = "",
+    enough: Callable[[int], bool] | None = None,
 ) -> dict:
     """Optimise one wave function over the chosen split of a data set.
 
@@ -56,6 +64,7 @@ def train(
         resume: go on from the latest checkpoint of the folder.
         params: start from these instead of drawing new ones (fine-tuning).
         parent: what the parameters come from, recorded in every checkpoint.
+        enough: asked with the steps done after every line of the record whether the run may end before its last step.
 
     Returns:
         the final parameters.
@@ -79,7 +88,6 @@ def train(
             dataset, indices, phases=config.data.phase_weights, densities=config.data.density_weights
         ),
     )
-    schedule = Schedule(stream, indices, config.seed) if config.data.schedule == "variance" else None
 
     # ---- Devices, model and optimiser
     mesh = make_mesh(sampling.walkers_per_configuration)
@@ -99,15 +107,15 @@ def train(
         Checkpoints(
             run_folder, keep=config.checkpoint.keep, every_nth_kept=config.checkpoint.every_nth_kept
         ) as checkpoints,
-        PreparedBatches(stream, config.model, schedule, config.memory.prepared_bytes) as prepared,
         stop_requested() as stop,
     ):
         if params is None:
             init_key = jax.random.fold_in(jax.random.key(config.seed), 2**31)
-            params = jax.jit(wavefunction.init)(init_key, prepared.example())
+            example = dataset[int(stream.batch(0).indices[0])].configuration
+            params = jax.jit(wavefunction.init)(init_key, make_system(example, config.model))
         # Numpy arrays, because every process has them alike: a step puts them on all devices of all processes.
         own: dict = on_host(params)
-        learned = Learned(own, on_host(optimizer.init(own)))
+        learned = untrained = Learned(own, on_host(optimizer.init(own)))
         population = Population(
             dataset.numbers,
             indices,
@@ -122,20 +130,15 @@ def train(
         if resume:
             restored = checkpoints.restore_latest(learned.params, learned.optimizer)
             if restored is not None:
-                if restored.meta["data_fingerprint"] != stream.fingerprint:
-                    raise InputError(
-                        f"{run_folder}: the run was trained on other data, another batch or another seed; "
-                        f"resume it with its own config"
-                    )
+                stream.check_resume(restored.meta["data_fingerprint"], run_folder)
                 learned = Learned(restored.params, restored.optimizer)
                 population.restore(restored.walkers)
-                if schedule is not None:
-                    schedule.restore(restored.walkers)
                 refused, restored_once = restored.meta["refused"], restored.meta["restored_once"]
                 window = Window(restored.meta["window"])
                 start = restored.step
 
-        learned = place_same(mesh, learned)
+        learned, untrained = place_same(mesh, learned), place_same(mesh, untrained)
+        gain: Gain | None = None
 
         def save(step: int, report: StepReport) -> None:
             meta = {
@@ -148,8 +151,7 @@ def train(
                 "restored_once": restored_once,
                 "window": window.state(),
             }
-            walkers = population.state() | (schedule.state() if schedule is not None else {})
-            checkpoints.save(step, learned.params, learned.optimizer, walkers, meta)
+            checkpoints.save(step, learned.params, learned.optimizer, population.state(), meta)
 
         with (
             MetricsRecord(
@@ -157,10 +159,19 @@ def train(
                 resume_step=start if resume else None,
                 wandb=config.log.wandb,
                 name=config.name,
+                config=to_table(config),
             )
             if first
             else nullcontext() as record,
-            TrainingProgress(config.steps, first=start, quiet=not first) as progress,
+            TrainingProgress(config.steps, first=start, quiet=not first, stream=lasting(sys.stdout)) as progress,
+            training_input(
+                stream,
+                PreparedSystems(config.model, config.memory.prepared_bytes),
+                mesh,
+                start=start,
+                stop=config.steps,
+            ) as batches,
+            Ahead() as ahead,
         ):
             if first:
                 save_config(config, run_folder)  # only now is it sure that the folder is this run's
@@ -171,13 +182,18 @@ def train(
                 lambda number: choose_chunks(number, config.model, config.memory),
                 progress.message,
             )
+            if mesh is None and start == 0:
+                shapes = (learned, population, keys(0)[0])
+                ahead.compile_first(stream, config.steps, config.model, equilibrate, programs, *shapes)
             began = time.monotonic()
+            ended = False
             for step in range(start, config.steps):
                 # ---- Input: configurations of one N with their walkers
                 began_step = time.monotonic()
-                if schedule is not None:
-                    schedule.begin(step, population)
-                batch, systems = prepared.get(step)
+                if step == start:
+                    progress.doing("integrals of the first configurations")
+                batch, systems = next(batches)
+                kind = (batch.number, batch.twisted, len(batch.indices))
                 waited = time.monotonic() - began_step
                 key, equilibration_key = keys(step)
                 walkers, widths, fresh = population.take(batch.number, batch.indices)
@@ -187,11 +203,17 @@ def train(
                 # ---- New and stale configurations equilibrate before they count, off the gradient path
                 if fresh.any() or stale.any():
                     settle = equilibrate if fresh.any() else refresh
+                    progress.program("equilibration" if fresh.any() else "refreshing stale walkers", *kind)
+                    ahead.wait(("equilibration", *kind))
                     settled = settle(learned.params, systems, walkers, widths, fresh, equilibration_key)
                     # Two programs with collectives must not be on their way together.
                     walkers, widths, _ = jax.block_until_ready(settled)
 
                 # ---- Step
+                progress.program("training", *kind)
+                if ahead.busy:
+                    progress.slowed()
+                ahead.wait(("training", *kind))
                 learned, walkers, widths, report = programs.take(
                     batch.number, batch.twisted, learned, systems, walkers, widths, key
                 )
@@ -224,13 +246,24 @@ def train(
                     refused, restored_once = 0, True
                     progress.message(f"parameters of step {restored.step} restored")
 
+                # ---- Learning: now and then the same configurations once more with the parameters of the start
+                done, seconds, measured = step + 1, time.monotonic() - began_step, None
+                if is_measured(done):
+                    progress.program("equilibration", *kind)
+                    everything = np.ones(len(batch.indices), bool)
+                    settled = equilibrate(untrained.params, systems, walkers, widths, everything, equilibration_key)
+                    before, before_widths, _ = jax.block_until_ready(settled)
+                    *_, reference = programs.take(
+                        batch.number, batch.twisted, untrained, systems, before, before_widths, key
+                    )
+                    measured = measure(done, report, reference, batch.number, sampling.walkers_per_configuration)
+                    gain = measured or gain
+
                 # ---- Record and checkpoint
-                window.add(report, lost, time.monotonic() - began_step, waited)
-                done = step + 1
+                window.add(report, lost, seconds, waited, measured)
                 progress.update(
                     done,
-                    window.energy,
-                    window.error,
+                    gain,
                     window.variance,
                     float(np.mean(report.acceptance)),
                     time.monotonic() - began_step,
@@ -246,14 +279,17 @@ def train(
                         }
                         record.write(done, window.row() | values)
                     window = Window()
+                    ended = enough is not None and enough(done)
                 stopping = stop(done)
-                if done % config.checkpoint.every_steps == 0 or done == config.steps or stopping:
+                if done % config.checkpoint.every_steps == 0 or done == config.steps or stopping or ended:
                     save(done, report)
                 checkpoints.check()
                 if stopping:
                     checkpoints.wait()
-                    progress.message(f"stopped at step {done} as asked; resume with --resume")
+                    progress.message(f"stopped at step {done} as asked, with everything saved")
                     raise Stopped
+                if ended:
+                    break
     return jax.tree.map(jnp.asarray, on_host(learned.params))
 
 

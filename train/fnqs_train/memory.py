@@ -26,6 +26,14 @@ class StepPrograms:
         self._steps: dict[tuple[int, bool], tuple[Chunks, Callable]] = {}
         self._halved: set[tuple[int, bool]] = set()
 
+    def step_of(self, number: int, twisted: bool) -> Callable:
+        """Return the compiled step for batches of N electrons, at Gamma or twisted."""
+        kind = (number, twisted)
+        if kind not in self._steps:
+            chunks = self._choose(number)
+            self._steps[kind] = (chunks, self._make(chunks))
+        return self._steps[kind][1]
+
     def take(self, number: int, twisted: bool, *arguments):
         """Take a step with a batch of N electrons, at Gamma or twisted, and wait for it.
 
@@ -39,9 +47,7 @@ class StepPrograms:
                 processes, at all: the others would already be in the middle of the step.
         """
         kind = (number, twisted)
-        if kind not in self._steps:
-            chunks = self._choose(number)
-            self._steps[kind] = (chunks, self._make(chunks))
+        self.step_of(number, twisted)
         while True:
             chunks, step = self._steps[kind]
             try:

@@ -14,7 +14,6 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
 from fnqs.local_energy import local_energies
-from fnqs.optimisation.grouped_jacobian import GroupedJacobian
 from fnqs.optimisation.jacobian import Jacobian, StoredJacobian
 from fnqs.optimisation.log_derivatives import log_derivatives
 from fnqs.optimisation.natural_gradient import centre_per_configuration, clip_local_energies, spring, stack_parts
@@ -140,22 +139,18 @@ def make_step(
         walkers, accepted = move(wavefunction, params, contexts, walkers, widths, key, sampling.sweeps, axis)
         walkers = jax.vmap(wrapped)(contexts.lattice, walkers)
         energies = local_energies(wavefunction, params, contexts, systems, walkers, chunks.energy)
-        rows = _rows(wavefunction, params, systems, walkers, chunks, axis, trained)
+        rows = _rows(wavefunction, params, systems, walkers, chunks, trained)
 
         # A configuration with a non-finite number contributes nothing: zero rows, zero residual.
-        sound = jnp.all(jnp.isfinite(energies), axis=1)
-        if rows is not None:
-            sound = sound & jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim)))
+        sound = jnp.all(jnp.isfinite(energies), axis=1) & jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim)))
         energies, acceptance, finite = _gather(energies, accepted, sound, axis)
         widths = adapt_widths(widths, acceptance, sampling.target_acceptance)
-        jacobian = _jacobian(wavefunction, params, systems, walkers, rows, finite, chunks, axis, trained)
-        if isinstance(jacobian, GroupedJacobian):
-            finite = jacobian.finite
+        jacobian = _jacobian(params, rows, finite, axis, trained)
         clean = jnp.where(finite[:, None], clip_local_energies(energies, clip_width), 0.0)
         residual = _residual(centre_per_configuration(clean))
 
         flat, unravel = ravel_pytree(params)
-        gradient = unravel(2 * jacobian.transposed_times(residual.astype(jacobian.dtype)).astype(flat.dtype))
+        gradient = unravel(2 * jacobian.transposed_times(residual).astype(flat.dtype))
         updates, state = optimizer.update(gradient, learned.optimizer, params, jacobian=jacobian, residual=residual)
         change, _ = ravel_pytree(updates)
         taken = jnp.all(jnp.isfinite(change)) & jnp.any(finite)
@@ -200,55 +195,23 @@ def _gather(
 
 
 def _rows(
-    wavefunction: WaveFunction,
-    params: dict,
-    systems: System,
-    walkers: jax.Array,
-    chunks: Chunks,
-    axis: WalkerAxis,
-    trained: Trained,
-) -> jax.Array | None:
-    """Differentiate log psi of this device's walkers; None where that is to be done by groups of parameters."""
+    wavefunction: WaveFunction, params: dict, systems: System, walkers: jax.Array, chunks: Chunks, trained: Trained
+) -> jax.Array:
+    """Differentiate log psi of this device's walkers in the parameters, or directions, that are trained."""
     subspace = subspace_of(params, trained)
-    if subspace is None and _groups(params, systems, walkers, chunks, axis) > 1:
-        return None
     leaves = None if subspace is None else subspace.leaves
     rows = log_derivatives(wavefunction, params, systems, walkers, chunks.gradient, leaves)
     return rows if subspace is None else subspace.reduce(rows)
 
 
-def _jacobian(
-    wavefunction: WaveFunction,
-    params: dict,
-    systems: System,
-    walkers: jax.Array,
-    rows: jax.Array | None,
-    finite: jax.Array,
-    chunks: Chunks,
-    axis: WalkerAxis,
-    trained: Trained,
-) -> Jacobian:
+def _jacobian(params: dict, rows: jax.Array, finite: jax.Array, axis: WalkerAxis, trained: Trained) -> Jacobian:
     """Centred Jacobian of the configurations that are finite (K,), from the rows of this device's walkers."""
-    if rows is None:
-        groups = _groups(params, systems, walkers, chunks, axis)
-        return GroupedJacobian(
-            wavefunction, params, systems, walkers, finite, chunk=chunks.gradient, groups=groups, axis=axis
-        )
     rows = jnp.where(finite.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0.0)
     parameters = rows.shape[-1]
     rows = centre_per_configuration(axis.columns(rows))
     stored = StoredJacobian(stack_parts(rows) if rows.ndim == 3 else rows, parameters, axis)
     subspace = subspace_of(params, trained)
     return stored if subspace is None else SubspaceJacobian(stored, subspace)
-
-
-def _groups(params: dict, systems: System, walkers: jax.Array, chunks: Chunks, axis: WalkerAxis) -> int:
-    rows = walkers.shape[0] * walkers.shape[1] * axis.size * (2 if _is_complex(systems) else 1)
-    return chunks.jacobian_groups(rows, sum(leaf.size for leaf in jax.tree.leaves(params)), axis.size)
-
-
-def _is_complex(systems: System) -> bool:
-    return jnp.iscomplexobj(systems.basis.hamiltonian)
 
 
 def _residual(residual: jax.Array) -> jax.Array:

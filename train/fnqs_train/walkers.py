@@ -51,11 +51,9 @@ class Population:
         self.walkers = walkers
         self._process, self._processes = process, processes
         self._row = np.full(len(numbers), -1, dtype=np.int64)
-        self._members: dict[int, np.ndarray] = {}
         self._arrays: dict[int, dict[str, np.ndarray]] = {}
         for number in np.unique(numbers[indices]):
             members = indices[numbers[indices] == number]
-            self._members[int(number)] = members
             self._row[members] = np.arange(len(members))
             self._arrays[int(number)] = {
                 "positions": np.zeros((len(members), walkers // processes, int(number), 3), dtype),
@@ -75,18 +73,6 @@ class Population:
         """Count the steps (K,) since the last visits; 0 for those never visited."""
         last = self._arrays[number]["last_visit"][self._row[indices]]
         return np.where(last == NEVER, 0, step - last)
-
-    def statistics(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is known of configurations of any N.
-
-        Returns:
-            variance/N (M,) at the last visit, Ha^2, NaN where it is not known, and the step (M,) of that visit.
-        """
-        variance, last = np.full(len(self._row), np.nan), np.full(len(self._row), NEVER)
-        for number, arrays in self._arrays.items():
-            variance[self._members[number]] = arrays["variance"]
-            last[self._members[number]] = arrays["last_visit"]
-        return variance[indices], last[indices]
 
     def put(
         self,

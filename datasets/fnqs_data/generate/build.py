@@ -7,6 +7,7 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -83,8 +84,11 @@ def build_recipe(
     if workers is None:
         workers = (os.cpu_count() or 1) if total >= WORTH_PROCESSES else 1
     columns = (TextColumn("building {task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    if progress and not console.is_terminal:  # where the bar is drawn at its end only
+        print(f"building {recipe.name}, {total} configurations ...", file=sys.stderr, flush=True)
     with (
-        Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
+        Progress(*columns, console=console, disable=not progress) as bar,
         _mapping(workers) as apply,
     ):
         task = bar.add_task(f"{recipe.name}, {total} configurations", total=sum(_cost(recipe, b) for b in blocks))

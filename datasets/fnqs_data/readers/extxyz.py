@@ -9,6 +9,7 @@ reading goes on behind it.
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -19,25 +20,36 @@ from typing import IO
 
 from ase import Atoms
 from ase.io import read
-from ase.io.formats import open_with_compression
+from ase.io.extxyz import key_val_str_to_dict
 
 from fnqs.errors import InputError
+from fnqs_data.readers.ipi import as_extxyz
+from fnqs_data.readers.isotopes import isotope_of, set_isotopes
 from fnqs_data.readers.plausible import MOST_PROTONS
+from fnqs_data.readers.recognise import BYTE_ORDER_MARK, open_by_content
+from fnqs_data.readers.text import ends_within_number, reason_of
+
+_ISOTOPE = re.compile(r"(?<!\S)(?:[DTdt]|[123][Hh])(?!\S)")
+
+_TENSOR = re.compile(r"(^|\s)((?:stress|virial)\s*=)")
+"""Names that ASE reads as nine numbers or not at all."""
 
 LONGEST_LINE = 1 << 20
 LARGEST_FRAME = 16 << 20
 """Bytes; a longer line or frame is damage (or a bomb, if the file is compressed), not a configuration."""
 
 
-def iterate_extxyz(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms | InputError]]:
+def iterate_extxyz(path: Path, wanted: slice, form: str = "extxyz") -> Iterator[tuple[int, Atoms | InputError]]:
     """Yield (frame number, frame) or (frame number, what is wrong with it), without the file's name.
 
     Args:
-        path: text, or compressed as ASE accepts it.
+        path: text, plain or compressed with gzip, bzip2 or xz.
         wanted: frames, counted from the start; no negative numbers.
+        form: "extxyz", or "i-pi" where the comment is to be read as i-PI writes it.
     """
+    parse = parse_ipi if form == "i-pi" else parse_extxyz
     start, stop, step = wanted.start or 0, wanted.stop, wanted.step or 1
-    with open_with_compression(str(path), "rb") as file:
+    with open_by_content(path) as file:
         lines = _Lines(file)
         for frame in count():
             if stop is not None and frame >= stop:
@@ -50,17 +62,77 @@ def iterate_extxyz(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms | Inp
             if text is None:
                 return
             if frame >= start and (frame - start) % step == 0:
-                yield frame, text if isinstance(text, InputError) else parse_extxyz(text)
+                yield frame, text if isinstance(text, InputError) else parse(text)
+
+
+def parse_ipi(text: bytes) -> Atoms | InputError:
+    """Parse the text of exactly one frame as i-PI writes it, or say why that cannot be done."""
+    try:
+        return parse_extxyz(as_extxyz(_decoded(text)).encode())
+    except InputError as error:
+        return error
+    # The parts of ASE that build a cell fail in many ways, too.
+    except Exception as error:
+        return InputError(f"it cannot be read as i-pi ({reason_of(error)})")
 
 
 def parse_extxyz(text: bytes) -> Atoms | InputError:
     """Parse the text of exactly one frame, or say why that cannot be done."""
+    labels: dict = {}
+
+    def parse_comment(line: str) -> dict:
+        # What ASE would move to a calculator, with checks and changes of its own, is looked at by us.
+        info = key_val_str_to_dict(_TENSOR.sub(r"\1untouched-\2", line))
+        for key in [key for key in info if key not in ("Lattice", "Properties", "pbc")]:
+            labels[key.removeprefix("untouched-")] = info.pop(key)
+        return info
+
     try:
-        atoms = read(io.StringIO(text.decode()), format="extxyz", index=0)
+        plain, isotopes = _without_isotopes(_decoded(text))
+        atoms = read(io.StringIO(plain), format="extxyz", index=0, properties_parser=parse_comment)
+    except KeyError as error:
+        return InputError(f"{error.args[0]!r} is no element that is known; name hydrogen H, D or T")
     # ASE's parser fails in many ways on a broken text.
     except Exception as error:
-        return InputError(f"it cannot be read as extxyz ({_one_line(error)}); is the file damaged?")
-    return atoms if isinstance(atoms, Atoms) else atoms[0]
+        return InputError(f"it cannot be read as extxyz ({reason_of(error)}); is the file damaged?")
+    assert isinstance(atoms, Atoms)
+    atoms.info.update(labels)
+    if isotopes:
+        set_isotopes(atoms, isotopes)
+    return atoms
+
+
+def _decoded(text: bytes) -> str:
+    """Return a text in UTF-8, or in Latin-1, as comments of older programs are; that one takes any byte."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def _without_isotopes(text: str) -> tuple[str, list[str] | None]:
+    """Write H for every isotope of hydrogen, and return which they are, None where there is nothing but H."""
+    head, comment, *lines = text.splitlines()
+    if not any(_ISOTOPE.search(line) for line in lines):
+        return text, None
+    properties = re.search(r"Properties=[\"{]?(\S+)", comment)
+    place = 0
+    if properties:
+        fields = properties[1].split(":")
+        for name, width in zip(fields[::3], fields[2::3], strict=False):
+            if name.lower() in ("species", "symbols"):
+                break
+            place += int(width.strip('"}'))
+    isotopes, changed = [], []
+    for line in lines:
+        words = line.split()
+        isotope = isotope_of(words[place]) if len(words) > place else None
+        if isotope is None:
+            return text, None
+        isotopes.append(isotope)
+        words[place] = "H"
+        changed.append(" ".join(words))
+    return "\n".join([head, comment, *changed]) + "\n", isotopes if set(isotopes) != {"H"} else None
 
 
 def single_frame(text: bytes) -> Atoms | InputError:
@@ -82,14 +154,21 @@ class _Lines:
     def __init__(self, file: IO[bytes]):
         self._file = file
         self._ahead: deque[bytes] = deque()
+        self._begun = False
 
     def next(self) -> bytes:
-        return self._ahead.popleft() if self._ahead else self._file.readline(LONGEST_LINE)
+        return self._ahead.popleft() if self._ahead else self._read()
 
     def peek(self, distance: int = 0) -> bytes:
         while len(self._ahead) <= distance:
-            self._ahead.append(self._file.readline(LONGEST_LINE))
+            self._ahead.append(self._read())
         return self._ahead[distance]
+
+    def _read(self) -> bytes:
+        line = self._file.readline(LONGEST_LINE)
+        if not self._begun:
+            line, self._begun = line.removeprefix(BYTE_ORDER_MARK), True
+        return line
 
     def skip_blank(self) -> None:
         while self.peek() and not self.peek().strip():
@@ -130,21 +209,5 @@ def _next_frame(lines: _Lines) -> bytes | InputError | None:
     return b"".join(frame)
 
 
-def ends_within_number(last: bytes, before: bytes) -> bool:
-    """Whether a last line may have lost digits: no line end, a number at its end, shorter than the line before."""
-    words = last.split()
-    return bool(
-        words
-        and not last.endswith(b"\n")
-        and words[-1][-1:].isdigit()
-        and len(last.rstrip()) < len(before.rstrip())
-        and len(words) <= len(before.split())
-    )
-
-
 def _is_head(line: bytes) -> bool:
     return line.strip().isdigit()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -21,7 +21,10 @@ from pathlib import Path
 
 import msgspec
 
+import fnqs
+import fnqs_data
 from fnqs.errors import InputError
+from fnqs_data.readers.options import ReadOptions
 from fnqs_data.store.record import Record, decode_record
 
 LENGTH = struct.Struct("<I")
@@ -37,7 +40,7 @@ DRAIN_PATIENCE = 0.1
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True):
-    """What the child says: "ready", "record" with its bytes, "bad frame" or "bad file" with a sentence, "end"."""
+    """What the child says: "ready", "record" and its bytes, "bad frame", "bad file" or "note" and a sentence, "end"."""
 
     kind: str
     data: bytes = b""
@@ -47,23 +50,40 @@ class Task(msgspec.Struct, array_like=True, frozen=True):
     """What the child is to read."""
 
     path: str
+    form: str
     start: int | None
     stop: int | None
     step: int | None
+    options: ReadOptions
 
 
-def iterate_guarded(path: Path, frames: slice | None) -> Iterator[Record | InputError]:
+def iterate_guarded(
+    path: Path, form: str, frames: slice, options: ReadOptions, told: list[str] | None = None
+) -> Iterator[Record | InputError]:
     """Yield what the child makes of a file: records, and errors for bad frames.
 
+    Args:
+        path: the file.
+        form: one of `formats.READ`.
+        frames: which, counted from the start.
+        options: names of labels that the user gave.
+        told: takes sentences about what the file says and nobody reads.
+
     Raises:
-        InputError: if the file as a whole cannot be read, or its reading crashes or does not end.
+        InputError: if the file as a whole cannot be read, if its reading crashes or does not end, or if no
+            process could be started to read it.
     """
-    chosen = frames or slice(None)
     patience = READ_PATIENCE + path.stat().st_size / 1e6
     child = next((waiting for waiting in _taken() if waiting.alive), None) or _Child()
     finished, frame = False, 0
+    # The child was started in another folder, perhaps; what it says names the file as it was given.
+    absolute = str(path.absolute())
+
+    def sentence(data: bytes) -> str:
+        return data.decode().replace(absolute, str(path), 1)
+
     try:
-        child.send(Task(str(path), chosen.start, chosen.stop, chosen.step))
+        child.send(Task(absolute, form, frames.start, frames.stop, frames.step, options))
         while True:
             message = child.receive(patience)
             if message is None:
@@ -73,11 +93,15 @@ def iterate_guarded(path: Path, frames: slice | None) -> Iterator[Record | Input
             if message.kind == "record":
                 yield decode_record(message.data)
             elif message.kind == "bad frame":
-                yield InputError(message.data.decode())
+                yield InputError(sentence(message.data))
+            elif message.kind == "note":
+                if told is not None:
+                    told.append(sentence(message.data))
+                continue
             else:
                 finished = True
                 if message.kind == "bad file":
-                    raise InputError(message.data.decode())
+                    raise InputError(sentence(message.data))
                 return
             frame += 1
     finally:
@@ -92,19 +116,23 @@ class _Child:
     """One child process; messages are read by a thread, so that waiting for them can end."""
 
     def __init__(self):
-        paths = os.pathsep.join(entry for entry in sys.path if entry)
+        # Isolated: neither the working folder nor PYTHON... variables decide what it imports.
+        program = (
+            f"import sys; sys.path[:] = {_safe_path()!r}; from fnqs_data.readers.guarded_child import main; main()"
+        )
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fnqs_data.readers.guarded_child"],
+            [sys.executable, "-I", "-c", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths},
+            # One thread of linear algebra each: more only reserve memory, which may be limited.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
         self._messages: queue.Queue[Message | None] = queue.Queue(maxsize=64)
         threading.Thread(target=self._listen, daemon=True).start()
         if self.receive(START_PATIENCE) is None:
             self.stop()
-            raise OSError("the process that reads files could not be started")
+            raise InputError(f"the process that reads files did not start{_memory_limit()}")
 
     @property
     def alive(self) -> bool:
@@ -143,6 +171,30 @@ class _Child:
         while len(head := stream.read(LENGTH.size)) == LENGTH.size:
             self._messages.put(msgspec.msgpack.decode(stream.read(*LENGTH.unpack(head)), type=Message))
         self._messages.put(None)
+
+
+def _safe_path() -> list[str]:
+    """Where the child imports from: as we do, but the working folder last, and only if our own packages lie there.
+
+    A file random.py or ase.py that lies beside the data would be run in place of the module otherwise.
+    """
+    here = Path.cwd().resolve()
+    entries = [Path(entry).absolute() for entry in sys.path if entry]
+    elsewhere = [str(entry) for entry in entries if entry.resolve() != here]
+    ours = {Path(str(package.__file__)).resolve().parents[1] for package in (fnqs, fnqs_data)}
+    return [*elsewhere, str(here)] if here in ours else elsewhere
+
+
+def _memory_limit() -> str:
+    """Return a clause about the limit on memory that this process stands under, if there is one."""
+    if not sys.platform.startswith("linux"):
+        return ""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f"; memory is limited to {limit / 2**30:.1f} GB (ulimit -v), give it more or convert the file to extxyz"
 
 
 _idle: list[_Child] = []

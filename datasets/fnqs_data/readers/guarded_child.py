@@ -17,7 +17,8 @@ import msgspec
 from fnqs.errors import InputError
 from fnqs_data.readers.ase_readers import iterate_other
 from fnqs_data.readers.guarded import LENGTH, Message, Task
-from fnqs_data.readers.qmc_hamm import is_hdf5, iterate_qmc_hamm
+from fnqs_data.readers.notes import Notes
+from fnqs_data.readers.qmc_hamm import iterate_qmc_hamm
 from fnqs_data.store.record import Record, encode_record
 
 MEMORY = 1 << 30
@@ -35,8 +36,9 @@ def main() -> None:
     _answer(answers, "ready")
     for line in sys.stdin.buffer:
         task = msgspec.json.decode(line, type=Task)
+        notes = Notes()
         try:
-            for item in _items(Path(task.path), slice(task.start, task.stop, task.step)):
+            for item in _items(task, notes):
                 if isinstance(item, InputError):
                     _answer(answers, "bad frame", str(item).encode())
                 else:
@@ -44,14 +46,17 @@ def main() -> None:
         except InputError as error:
             _answer(answers, "bad file", str(error).encode())
         else:
+            for sentence in notes.sentences(Path(task.path)):
+                _answer(answers, "note", sentence.encode())
             _answer(answers, "end")
 
 
-def _items(path: Path, frames: slice) -> Iterator[Record | InputError]:
-    if not is_hdf5(path):
-        yield from iterate_other(path, frames)
+def _items(task: Task, notes: Notes) -> Iterator[Record | InputError]:
+    path, frames = Path(task.path), slice(task.start, task.stop, task.step)
+    if task.form != "qmc-hamm":
+        yield from iterate_other(path, task.form, frames, task.options, notes)
     elif 0 in range(1)[frames]:
-        yield from iterate_qmc_hamm(path)
+        yield from iterate_qmc_hamm(path, task.options, notes)
 
 
 def _answer(stream: BinaryIO, kind: str, data: bytes = b"") -> None:
@@ -80,9 +85,6 @@ def _limit_memory() -> None:
         import resource
 
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, hard))
-
-
-if __name__ == "__main__":
-    main()
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limits = [used + MEMORY, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+        resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))

@@ -7,9 +7,12 @@ unusual. A file in bohr that is read as Å stays within them unless it states it
 from __future__ import annotations
 
 import numpy as np
+from ase import units
 
 from fnqs.errors import InputError
 from fnqs.periodic.cell import minimum_image_distances
+from fnqs_data.readers.energy_bounds import highest_energy
+from fnqs_data.readers.notes import Notes
 from fnqs_data.store.record import Record
 
 MOST_PROTONS = 1024
@@ -62,12 +65,16 @@ def check_geometry(cell: np.ndarray, protons: np.ndarray) -> None:
         )
 
 
-def find_implausible(record: Record, stated_density: float | None = None) -> str | None:
+def find_implausible(
+    record: Record, stated_density: float | None = None, *, twist_known: bool = False, notes: Notes | None = None
+) -> str | None:
     """Say in one clause what cannot be true of a record's labels, with the likely cause, or None.
 
     Args:
         record: as read, in Ha and bohr.
         stated_density: r_s that the file itself gives, bohr.
+        twist_known: whether the file states the twist of the record.
+        notes: what is told of an energy that only an unusual twist could have.
     """
     density = record.density_parameter
     if stated_density is not None and not abs(density - stated_density) < STATED_DENSITY_TOLERANCE * density:
@@ -90,6 +97,13 @@ def find_implausible(record: Record, stated_density: float | None = None) -> str
             f"its energy, {energy:.6g} Ha per proton, cannot be that of hydrogen at r_s = {density:.3f} bohr "
             f"({low:.2f} to {high:.2f}); is it in eV, of the whole cell, and counted from separated particles?"
         )
+    if energy is not None and (fault := _find_high_energy(record, energy, twist_known, notes)):
+        return fault
+    if record.stress is not None and not np.abs(record.stress).max() <= largest_stress(density):
+        return (
+            f"its stress reaches {np.abs(record.stress).max() * units.Hartree / units.Bohr**3 / units.GPa:.3g} GPa, "
+            f"impossible at r_s = {density:.3f} bohr; is it in eV/Å^3?"
+        )
     if record.forces is not None and not np.abs(record.forces).max() <= LARGEST_FORCE:
         return f"its forces reach {np.abs(record.forces).max():.3g} Ha/bohr; are they in eV/Å?"
     if record.energy_error is not None and record.energy_error < 0:
@@ -97,6 +111,38 @@ def find_implausible(record: Record, stated_density: float | None = None) -> str
     if record.temperature is not None and record.temperature < 0:
         return f"its temperature, {record.temperature:g} K, is negative; correct or remove the label"
     return None
+
+
+def _find_high_energy(record: Record, energy: float, twist_known: bool, notes: Notes | None) -> str | None:
+    """Say that an energy lies higher than that of any hydrogen; where only some twist could do it, leave a note."""
+    density = record.density_parameter
+    # No bound lies lower than this, and nearly every true energy does.
+    if energy <= 1.105 / density**2 - 1.354 / density - 0.05:
+        return None
+    configuration = record.configuration
+    usual, highest = highest_energy(
+        np.asarray(configuration.cell),
+        np.asarray(configuration.protons),
+        np.asarray(configuration.twist) if twist_known else None,
+        record.temperature or 0.0,
+    )
+    cause = "is it in eV, of the whole cell, and counted from separated particles?"
+    if energy > highest:
+        return (
+            f"its energy, {energy:.6g} Ha per proton, is too high for hydrogen at r_s = {density:.3f} bohr "
+            f"({highest:.2f} at most); {cause}"
+        )
+    if energy > usual and notes is not None:
+        notes.remark(f"an energy is so high that only one twist of so small a cell could have it; {cause}")
+    return None
+
+
+def largest_stress(density: float) -> float:
+    """Largest believable component of the stress, Ha/bohr^3: five times that of free electrons at r_s (bohr).
+
+    A stress in GPa that is taken for eV/Å^3 is 160 times too large, one in kbar 1600 times.
+    """
+    return 5 * 2.21 / (4 * np.pi * density**5) + 0.01
 
 
 def energy_bounds(density: float, number: int) -> tuple[float, float]:

@@ -12,21 +12,21 @@ from fnqs.errors import InputError
 from fnqs_data.readers.extxyz import LARGEST_FRAME, single_frame
 from fnqs_data.readers.frames import QMC_HAMM_METHOD, record_from_atoms
 from fnqs_data.readers.hdf5_nodes import dataset_at
+from fnqs_data.readers.notes import Notes
+from fnqs_data.readers.options import ReadOptions
 from fnqs_data.readers.qmc_hamm_arrays import record_from_arrays
+from fnqs_data.readers.text import reason_of
 from fnqs_data.store.manifest import file_digest
 from fnqs_data.store.record import Record
 
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
-
-def is_hdf5(path: Path) -> bool:
-    """Whether a file begins as HDF5 does."""
-    with path.open("rb") as file:
-        return file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
-
-
-def iterate_qmc_hamm(path: Path) -> Iterator[Record | InputError]:
+def iterate_qmc_hamm(path: Path, options: ReadOptions, notes: Notes) -> Iterator[Record | InputError]:
     """Yield the one record of a file (eV, Å, GPa, K inside), or the error that says what is wrong.
+
+    Args:
+        path: an HDF5 file.
+        options: names of labels that the user gave, for the layout that is an extended XYZ text.
+        notes: takes what is not read.
 
     Raises:
         InputError: if the file as a whole cannot be read, or has neither layout.
@@ -34,16 +34,16 @@ def iterate_qmc_hamm(path: Path) -> Iterator[Record | InputError]:
     try:
         with h5py.File(path, "r") as file:
             if "xyz_data" in file:
-                record = _record_from_text(_text(file), path)
+                record = _record_from_text(_text(file), path, options, notes)
             elif "structure" in file:
-                record = record_from_arrays(file, path.name, file_digest(path))
+                record = record_from_arrays(file, path.name, file_digest(path), notes)
             else:
                 raise InputError("it has neither xyz_data nor structure; only the QMC-HAMM layouts are read")
     except InputError as error:
         yield InputError(f"{path}: frame 0: {error}")
     # h5py hands on whatever its C library meets in a damaged file.
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise InputError(f"{path}: frame 0: the HDF5 file cannot be read ({reason}); is it complete?") from error
     else:
         yield record
@@ -61,9 +61,10 @@ def _text(file: h5py.File) -> bytes:
     return text
 
 
-def _record_from_text(text: bytes, path: Path) -> Record:
+def _record_from_text(text: bytes, path: Path, options: ReadOptions, notes: Notes) -> Record:
     """Read the older layout; the text's `method` names the dynamics of the configuration, not the energy's method."""
     atoms = single_frame(text)
     if isinstance(atoms, InputError):
         raise atoms
-    return replace(record_from_atoms(atoms, path.name, 0, file_digest(path)), method=QMC_HAMM_METHOD)
+    record = record_from_atoms(atoms, path.name, 0, file_digest(path), options, notes)
+    return replace(record, method=QMC_HAMM_METHOD)

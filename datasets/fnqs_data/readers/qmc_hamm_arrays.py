@@ -12,8 +12,9 @@ from ase import units
 
 from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
-from fnqs_data.readers.frames import forces_label, number_label, to_hartree
 from fnqs_data.readers.hdf5_nodes import dataset_at
+from fnqs_data.readers.labels import forces_label, number_label, to_hartree
+from fnqs_data.readers.notes import Notes
 from fnqs_data.readers.plausible import MOST_PROTONS, check_geometry, find_implausible
 from fnqs_data.store.record import Record
 
@@ -24,13 +25,14 @@ PRESSURE_TOLERANCE = 0.01
 """Relative; a file's pressure is rounded, and it only has to tell two signs and a factor of 160 apart."""
 
 
-def record_from_arrays(file: h5py.File, source: str, digest: str) -> Record:
+def record_from_arrays(file: h5py.File, source: str, digest: str, notes: Notes) -> Record:
     """Read the one configuration of a file: Å, eV, eV/Å, GPa and K inside.
 
     Args:
         file: open; `natoms`, `method`, `temperature`, `pressure`, `rs`, `phase` are attributes of its root.
         source: name of the file.
         digest: of that file.
+        notes: takes what is not read.
 
     Raises:
         InputError: saying what is missing or wrong, without the file's name.
@@ -49,6 +51,7 @@ def record_from_arrays(file: h5py.File, source: str, digest: str) -> Record:
         _scalar(file, f"observables/{name}")
         for name in ("total_energy", "fsc_potential_energy", "fsc_kinetic_energy", "total_energy_uncorrected")
     )
+    forces = forces_label(_array(file, "observables/forces", (number, 3)), number)
     record = Record(
         configuration=make_configuration(cell, protons),
         identifier=f"{source}#0",
@@ -57,7 +60,7 @@ def record_from_arrays(file: h5py.File, source: str, digest: str) -> Record:
         pressure=_label(_attribute(file, "pressure"), "pressure"),
         energy=to_hartree(total),
         energy_error=to_hartree(_scalar(file, "observables/total_energy_error")),
-        forces=forces_label(_array(file, "observables/forces", (number, 3)), number),
+        forces=None if forces is None else forces * units.Bohr / units.Hartree,
         stress=_stress(file),
         method=_method(file),
         corrected=_corrected(file, total, potential, kinetic, uncorrected),
@@ -67,8 +70,10 @@ def record_from_arrays(file: h5py.File, source: str, digest: str) -> Record:
         frame=0,
         digest=digest,
     )
-    if fault := find_implausible(record, _label(_attribute(file, "rs"), "r_s")):
+    if fault := find_implausible(record, _label(_attribute(file, "rs"), "r_s"), notes=notes):
         raise InputError(fault)
+    if record.stress is None and dataset_at(file, "observables/stress") is not None:
+        notes.unread(["observables/stress (the file's pressure does not settle its sign and unit)"])
     return record
 
 

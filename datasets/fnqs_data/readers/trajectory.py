@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.io.trajectory import TrajectoryReader
 
 from fnqs.errors import InputError
+from fnqs_data.readers.text import reason_of
 
 ULM_MAGIC = (b"- of Ulm", b"AFFormat")
 HEADER = struct.Struct("<8s16sqqq")
@@ -43,7 +44,7 @@ def iterate_trajectory(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms |
     # ASE reads the header from the first frame, and fails in many ways.
     except Exception as error:
         raise InputError(
-            f"{path}: frame 0: it cannot be read as traj ({_one_line(error)}); is the file damaged?"
+            f"{path}: frame 0: it cannot be read as traj ({reason_of(error)}); is the file damaged?"
         ) from error
     with reader:
         for frame in range(len(offsets))[wanted]:
@@ -53,7 +54,7 @@ def iterate_trajectory(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms |
             except InputError as error:
                 yield frame, InputError(f"{error}; is the file damaged?")
             except Exception as error:
-                yield frame, InputError(f"it cannot be read as traj ({_one_line(error)}); is the file damaged?")
+                yield frame, InputError(f"it cannot be read as traj ({reason_of(error)}); is the file damaged?")
             else:
                 yield frame, atoms
 
@@ -91,7 +92,7 @@ def _check_frame(path: Path, offset: int) -> None:
     except InputError:
         raise
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"its description cannot be read ({_one_line(error)})") from error
+        raise InputError(f"its description cannot be read ({reason_of(error)})") from error
 
 
 def _check_arrays(pairs: list[tuple[str, object]], size: int) -> dict:
@@ -112,7 +113,3 @@ def _check_arrays(pairs: list[tuple[str, object]], size: int) -> dict:
         if key == "__ndarray__" and np.size(data) != number * (2 if kind.kind == "c" else 1):
             raise InputError(f"a list of {np.size(data)} numbers is given the shape {shape}")
     return description
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import msgspec
@@ -39,6 +40,7 @@ class Record:
         potential_correction: finite-size correction of the potential energy, Ha, whole cell, or None; it is
             part of `energy` where `corrected` is True and still to be added where it is False.
         kinetic_correction: the same of the kinetic energy.
+        isotope: "" for protium; "D", "T" or such as "H4 D12" where the file says so. The electrons do not know.
     """
 
     configuration: Configuration
@@ -59,6 +61,7 @@ class Record:
     stress: np.ndarray | None = None
     potential_correction: float | None = None
     kinetic_correction: float | None = None
+    isotope: str = ""
 
     @property
     def number(self) -> int:
@@ -101,6 +104,12 @@ class _Encoded(msgspec.Struct, array_like=True, frozen=True):
     kinetic_correction: float | None = None
 
 
+class _EncodedIsotope(_Encoded, array_like=True, frozen=True):
+    """A record of another isotope; one more field only where it says something, so that old sets keep their bytes."""
+
+    isotope: str = ""
+
+
 class _EncodedConfiguration(msgspec.Struct, array_like=True, frozen=True):
     """The first fields of `_Encoded`; decoding stops where they end."""
 
@@ -112,15 +121,16 @@ class _EncodedConfiguration(msgspec.Struct, array_like=True, frozen=True):
     twist: bytes
 
 
-_decoder = msgspec.msgpack.Decoder(_Encoded)
+_decoder = msgspec.msgpack.Decoder(_EncodedIsotope)
 _configuration_decoder = msgspec.msgpack.Decoder(_EncodedConfiguration)
 
 
 def encode_record(record: Record) -> bytes:
     """Turn a record into bytes; `decode_record` gives back the same bits."""
     configuration = record.configuration
+    kind = functools.partial(_EncodedIsotope, isotope=record.isotope) if record.isotope else _Encoded
     return msgspec.msgpack.encode(
-        _Encoded(
+        kind(
             identifier=record.identifier,
             phase=record.phase,
             split=record.split,
@@ -181,6 +191,7 @@ def decode_record(data: bytes) -> Record:
         stress=stress,
         potential_correction=stored.potential_correction,
         kinetic_correction=stored.kinetic_correction,
+        isotope=stored.isotope,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from fnqs.system import System, make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.record import Record
+from fnqs_eval.energies.sampling_progress import SamplingProgress
 from fnqs_eval.energies.slots import MEASUREMENTS, group_size, make_equilibration, make_measure, make_slot_mesh
 from fnqs_eval.energies.statistics import Estimate, reblocked_error, v_score
 from fnqs_eval.energies.table import EnergyResult
@@ -83,6 +85,7 @@ def evaluate_in_turns(
     settings: EvaluationSettings,
     *,
     steps: int | None = None,
+    progress: SamplingProgress | None = None,
 ) -> Iterator[dict[int, EnergyResult]]:
     """Yield results as they come; configurations of one N and one kind of twist (none, any) share the slots.
 
@@ -95,12 +98,14 @@ def evaluate_in_turns(
         records: configurations by the number under which their results are yielded.
         settings: how long to sample.
         steps: optimisation steps spent on these configurations, for the table; 0 for zero-shot.
+        progress: told what is being done.
     """
+    progress = progress or SamplingProgress()
     kinds: dict[tuple[int, bool], list[int]] = {}
     for place, record in records.items():
         kinds.setdefault((record.number, is_twisted(record)), []).append(place)
     for (number, twisted), places in kinds.items():
-        sampler = _Sampler(wavefunction, params, settings, number, twisted, len(places))
+        sampler = _Sampler(wavefunction, params, settings, number, twisted, len(places), progress)
         for batch in sampler.run([(place, records[place]) for place in places]):
             yield {place: active.result(settings, steps) for place, active in batch}
 
@@ -134,6 +139,13 @@ class _Active:
         self.estimate = _estimate(np.real(_finite(np.concatenate(self.energies))) / self.record.number)
         short = not self.estimate.error > settings.target_error
         return (self.estimate.converged and short) or len(self.energies) * MEASUREMENTS >= settings.max_measurements
+
+    def fraction(self, settings: EvaluationSettings) -> float:
+        """How much of the sampling is done, 0 to 1, as far as can be known before its end."""
+        assert self.estimate is not None
+        share = len(self.energies) * MEASUREMENTS / settings.max_measurements
+        error = self.estimate.error
+        return min(1.0, max(share, (settings.target_error / error) ** 2 if error > 0 else share))
 
     def result(self, settings: EvaluationSettings, steps: int | None) -> EnergyResult:
         """Summarise what was measured."""
@@ -176,7 +188,9 @@ class _Sampler:
         number: int,
         twisted: bool,
         waiting: int,
+        progress: SamplingProgress,
     ):
+        self.number, self.progress = number, progress
         self.params, self.settings, self.twisted = params, settings, twisted
         self.model = wavefunction.config
         together = TOGETHER if jax.default_backend() == "cpu" else TOGETHER_ACCELERATED
@@ -213,6 +227,8 @@ class _Sampler:
                 while len(active) < self.slots and (ready or coming):
                     if not ready:
                         turn, prepared = coming.popleft()
+                        if state is None:
+                            self.progress.doing(f"integrals of {len(turn)} configurations, N = {self.number}")
                         systems = prepared.result() if prepared else self._prepare(turn)
                         if coming:
                             coming[0] = (coming[0][0], executor.submit(self._prepare, coming[0][0]))
@@ -239,6 +255,7 @@ class _Sampler:
         """Walkers and all else that a slot holds, for every configuration of a turn."""
         seeds = np.zeros(self.slots, np.uint32)
         seeds[self.slot_of[: len(turn)]] = [configuration_seed(record, self.settings.seed) for _, record in turn]
+        self.progress.program("equilibration", self.number, self.twisted)
         found = self.equilibrate(self.params, systems, seeds, self._groups(len(turn)))
         contexts, walkers, widths = jax.tree.map(np.asarray, found)
         state = (contexts, systems, walkers, widths, seeds, np.ones(self.slots, np.uint32))
@@ -248,13 +265,22 @@ class _Sampler:
     def _part(self, state: tuple, active: Sequence[_Active]) -> list[bool]:
         """Measure all that is active, and say of each whether it is done."""
         _, _, walkers, _, _, parts = state
+        began, compiles = time.monotonic(), self.progress.program("measurement", self.number, self.twisted)
         moved, energies, acceptance = self.measure(self.params, *state, self._groups(len(active)))
         walkers[...], energies, acceptance = np.asarray(moved), np.asarray(energies), np.asarray(acceptance)
         parts += np.uint32(1)
-        return [
+        finished = [
             item.add(energies[:, slot], float(acceptance[slot]), self.settings)
             for slot, item in zip(self.slot_of, active, strict=False)
         ]
+        errors = [item.estimate.error for item in active if item.estimate is not None]
+        self.progress.part(
+            self.number,
+            [item.fraction(self.settings) for item in active],
+            max(errors),
+            None if compiles else time.monotonic() - began,
+        )
+        return finished
 
     def _groups(self, count: int) -> np.ndarray:
         """How many groups each device (D,) has to go through for so many active configurations."""

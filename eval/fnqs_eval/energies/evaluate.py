@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,13 +18,11 @@ from fnqs_data.store.store import Dataset, open_dataset
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_in_turns
 from fnqs_eval.energies.journal import Journal
 from fnqs_eval.energies.reliability import TrainingDistribution, judge
+from fnqs_eval.energies.sampling_progress import SamplingProgress
 from fnqs_eval.energies.statistics import v_score
 from fnqs_eval.energies.table import EnergyResult
 from fnqs_eval.energies.twists import TwistSet, twist_average
 from fnqs_train.config import RunConfig, recipe_path
-
-SECONDS_BETWEEN_LINES = 10.0
-"""Least time between two lines of progress."""
 
 
 def at_twists(records: Sequence[Record], sets: Sequence[TwistSet]) -> list[Record]:
@@ -55,17 +52,11 @@ def evaluate_with_journal(
     waiting = {place: record for place, record in enumerate(records) if place not in journal.results}
     if len(waiting) < len(records):
         announce(f"{len(records) - len(waiting)} of {len(records)} energies are in {journal.path} already")
-    began = last = time.monotonic()
-    work = sum(record.number**2 for record in waiting.values())
-    done = 0
-    for batch in evaluate_in_turns(wavefunction, params, waiting, settings, steps=0):
+    numbers = [record.number for record in waiting.values()]
+    progress = SamplingProgress(announce, numbers, before=len(records) - len(waiting))
+    for batch in evaluate_in_turns(wavefunction, params, waiting, settings, steps=0, progress=progress):
         journal.append(batch)
-        done += sum(records[place].number ** 2 for place in batch)
-        now = time.monotonic()
-        if now - last > SECONDS_BETWEEN_LINES or done == work:
-            last = now
-            left = (now - began) * (work - done) / done
-            announce(f"{len(journal.results)} of {len(records)} energies, about {_duration(left)} left")
+        progress.finished([records[place].number for place in batch])
     return [journal.results[place] for place in range(len(records))]
 
 
@@ -180,10 +171,3 @@ def _relative(result: EnergyResult, reference: EnergyResult) -> EnergyResult:
         relative_energy=result.energy_per_atom - reference.energy_per_atom,
         relative_error=float(np.hypot(result.error_per_atom, reference.error_per_atom)),
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

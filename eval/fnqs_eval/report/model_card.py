@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from fnqs.cli.notation import with_error
 from fnqs_eval.energies.table import EnergyResult
-from fnqs_eval.report.report_data import RunReport, cost_ratio
+from fnqs_eval.report.report_data import RunReport
+from fnqs_eval.transfer.conclusion import conclusions
 from fnqs_eval.transfer.item_result import HEADINGS
 
 CARD_NAME = "model-card.md"
@@ -29,7 +29,7 @@ def model_card(report: RunReport) -> str:
     lines.append(f"- Data: `{recipe}`, split `{config.data.split}`.")
     if "configurations" in meta:
         lines.append(f"- Configurations: {meta['configurations']:,}, of which {meta['visited']:,} were visited.")
-    numbers = sorted({row["number"] for row in report.metrics if row.get("number")})
+    numbers = sorted({number for row in report.metrics if (number := row.get("number"))})
     if numbers:
         lines.append(f"- Sizes recorded in training: N = {', '.join(map(str, numbers))}.")
     lines.append(f"- Starting point: {meta.get('parent') or 'random parameters'}; seed {config.seed}.")
@@ -50,11 +50,11 @@ def model_card(report: RunReport) -> str:
     lines += ["", "## Accuracy by phase and density", "", "Medians of what was evaluated, zero-shot.", ""]
     rows = [row for _, row in report.all_energies() if math.isfinite(row.energy_per_atom)]
     lines += _accuracy(rows) if rows else ["No energies were evaluated yet: `fnqs-evaluate energies`."]
-    lines += _transfer(report)
     for name, items in report.protocols.items():
         lines += ["", f"Held out ({name}; ratios in brackets are lower bounds):", ""]
         lines += [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
         lines += [f"| {' | '.join(item.row())} |" for item in items]
+        lines += ["", *[f"- {sentence}" for sentence in conclusions(items)]]
     lines += ["", "## Known limits", ""]
     lines += [
         "- Static protons, unpolarised electrons, no finite-size correction; one twist unless a set was asked for.",
@@ -93,19 +93,4 @@ def _accuracy(rows: Sequence[EnergyResult]) -> list[str]:
             ]
             label = f"{np.mean(excess):+.1f}" if excess else "no labels"
             lines.append(f"| {phase} | {span} | {len(members)} | {errors:.2g} | {variance:.3f} | {label} |")
-    return lines
-
-
-def _transfer(report: RunReport) -> list[str]:
-    compared = report.compared()
-    if not compared:
-        return []
-    lines = ["", "One held-out configuration:", ""]
-    lines += [
-        f"- {name}, {row.steps} steps: {with_error(row.energy_per_atom, row.error_per_atom)} Ha per atom"
-        for name, row in compared.items()
-    ]
-    ratio = cost_ratio(report)
-    if ratio is not None and ratio.ratio:
-        lines.append(f"- Fine-tuning comes as low as training from scratch in {ratio.ratio:.1f} times fewer steps.")
     return lines

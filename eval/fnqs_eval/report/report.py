@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
 from fnqs.cli.files import write_text_whole
 from fnqs.errors import InputError
 from fnqs_eval.report.model_card import CARD_NAME, model_card
-from fnqs_eval.report.report_data import read_run
+from fnqs_eval.report.report_data import RunReport, read_run
 from fnqs_eval.report.report_page import page
 from fnqs_eval.report.report_pictures import pictures_of, save_png
 
 PAGE_NAME = "report.html"
 
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""What the system answers who writes where it is not allowed."""
+
 
 def write_report(runs: Sequence[Path], output: Path) -> list[Path]:
     """Write OUTPUT/report.html and OUTPUT/*.png, and model-card.md into every run folder.
+
+    The card of a run whose folder cannot be written, such as one of a colleague's, goes to OUTPUT/<run>-model-card.md.
 
     Args:
         runs: run folders.
@@ -42,6 +48,18 @@ def write_report(runs: Sequence[Path], output: Path) -> list[Path]:
         written.append(output / f"{picture.name}.png")
         save_png(picture, written[-1])
     for report in reports:
-        written.append(report.folder / CARD_NAME)
-        write_text_whole(written[-1], model_card(report))
+        written.append(_write_card(report, output))
     return written
+
+
+def _write_card(report: RunReport, output: Path) -> Path:
+    """Write a model card into its run's folder, or beside the report if that is read-only; returns the file."""
+    card, place = model_card(report), report.folder / CARD_NAME
+    try:
+        write_text_whole(place, card)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        place = output / f"{report.folder.name}-{CARD_NAME}"
+        write_text_whole(place, card)
+    return place

@@ -5,27 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fnqs.errors import InputError
 from fnqs_eval.energies.journal import result_from_json
 from fnqs_eval.energies.table import EnergyResult
-from fnqs_eval.plots import running_mean
 from fnqs_eval.transfer.item_result import RESULTS_NAME, ItemResult, read_results
 from fnqs_train.checkpointing.checkpoint import find_damage, resolve_checkpoint, restore_meta
 from fnqs_train.config import RunConfig, load_config
 from fnqs_train.monitoring.metrics import read_metrics
+from fnqs_train.monitoring.metrics_row import MetricsRow
 
 TRANSFER = "transfer"
-"""Folder in a run with the comparison on a held-out configuration."""
-
-COMPARED = {"fine-tuned": "fine-tuned", "from scratch": "from-scratch"}
-"""Trainings on that configuration and their folders in it."""
+"""Folder in a run with the results of the default protocol, and start of the names of those of others."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +43,6 @@ class RunReport:
         metrics: lines of its record.
         energies: evaluated energies by file.
         provenance: of each of these files.
-        transfer: results of the comparison, by its names; empty where it was not made.
-        curves: records of fine-tuning and of training from scratch.
         protocols: items of every held-out protocol, by the folder of its results.
         failures: sentences.
         sources: the files read.
@@ -59,11 +52,9 @@ class RunReport:
     config: RunConfig
     step: int | None = None
     meta: dict[str, Any] = field(default_factory=dict)
-    metrics: list[dict[str, Any]] = field(default_factory=list)
+    metrics: list[MetricsRow] = field(default_factory=list)
     energies: dict[str, list[EnergyResult]] = field(default_factory=dict)
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
-    transfer: list[EnergyResult] = field(default_factory=list)
-    curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     protocols: dict[str, list[ItemResult]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
@@ -76,34 +67,9 @@ class RunReport:
     def all_energies(self) -> list[tuple[str, EnergyResult]]:
         """Every zero-shot energy, one a configuration, with the file it stands in."""
         rows = [(name, row) for name, rows in self.energies.items() for row in rows]
-        rows += [(f"{TRANSFER}/results.json", row) for row in self.transfer if not _named(row)]
+        for name, items in self.protocols.items():
+            rows += [(f"{name}/{RESULTS_NAME}", row) for item in items for row in item.single]
         return [(name, row) for name, row in rows if row.twist is None or row.weight is None]
-
-    def compared(self) -> dict[str, EnergyResult]:
-        """Energies of one held-out configuration: zero-shot, fine-tuned, from scratch."""
-        return {name: row for row in self.transfer if (name := _named(row))}
-
-
-@dataclass(frozen=True)
-class CostRatio:
-    """Steps and seconds to come as low as training from scratch ended.
-
-    Attributes:
-        energy: E/N reached (Ha), the lowest running mean from scratch.
-        scratch_steps, tuned_steps: optimisation steps to it; 0 where the zero-shot energy is as low already.
-        scratch_seconds, tuned_seconds: times, where the records have them; those to compile are part of them.
-    """
-
-    energy: float
-    scratch_steps: int
-    tuned_steps: int | None
-    scratch_seconds: float | None
-    tuned_seconds: float | None
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times fewer steps fine-tuning needs; None where it never came there or needed none."""
-        return self.scratch_steps / self.tuned_steps if self.tuned_steps else None
 
 
 def read_run(folder: Path) -> RunReport:
@@ -130,52 +96,13 @@ def read_run(folder: Path) -> RunReport:
             report.energies[path.name], report.provenance[path.name] = read
     for path in sorted(folder.glob("*.journal.jsonl")):
         report.failures.append(f"{path.name}: an evaluation was cut off; the same command goes on with it")
-    if (folder / TRANSFER).is_dir():
-        name = f"{TRANSFER}/results.json"
-        read = _try(report, name, lambda: _read_results(folder / name))
-        if read is not None:
-            report.transfer, report.provenance[name] = read
-        for name, place in COMPARED.items():
-            path = folder / TRANSFER / place
-            if path.is_dir():
-                label = f"{TRANSFER}/{place}/metrics.jsonl"
-                report.curves[name] = _try(report, label, lambda path=path: read_metrics(path)) or []
-    for place in sorted(folder.glob(f"{TRANSFER}-*/{RESULTS_NAME}")):
+    for place in sorted(folder.glob(f"{TRANSFER}*/{RESULTS_NAME}")):
         name = place.relative_to(folder).as_posix()
         read = _try(report, name, lambda place=place: read_results(place))
         if read is not None:
             report.protocols[place.parent.name], report.provenance[name] = read
     report.failures += _training_failures(report.metrics) + _energy_failures(report)
     return report
-
-
-def cost_ratio(report: RunReport) -> CostRatio | None:
-    """Compare the cost of fine-tuning with that of training from scratch, None where one is missing."""
-    scratch, tuned = (report.curves.get(name, []) for name in ("from scratch", "fine-tuned"))
-    if not scratch or not tuned:
-        return None
-    energies = [_smooth(rows) for rows in (scratch, tuned)]
-    if not all(np.any(np.isfinite(values)) for values in energies):
-        return None
-    target = float(np.nanmin(energies[0]))
-    first = int(np.nanargmin(energies[0]))
-    reached = np.flatnonzero(energies[1] <= target)
-    zero_shot = report.compared().get("zero-shot")
-    place: int | None = int(reached[0]) if len(reached) else None
-    steps = None if place is None else int(tuned[place]["step"])
-    seconds = None if place is None else tuned[place].get("elapsed_seconds")
-    if zero_shot is not None and zero_shot.energy_per_atom <= target:
-        steps, seconds = 0, 0.0
-    return CostRatio(target, int(scratch[first]["step"]), steps, scratch[first].get("elapsed_seconds"), seconds)
-
-
-def _smooth(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    values = [math.nan if row.get("energy_per_atom") is None else row["energy_per_atom"] for row in rows]
-    return running_mean(np.array(values, np.float64))[0]
-
-
-def _named(row: EnergyResult) -> str | None:
-    return next((name for name in ("zero-shot", "fine-tuned", "from scratch") if row.identifier.endswith(name)), None)
 
 
 def _read_results(path: Path) -> tuple[list[EnergyResult], dict[str, Any]]:
@@ -200,7 +127,7 @@ def _try(report: RunReport, name: str, read):
     return found
 
 
-def _training_failures(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+def _training_failures(metrics: Sequence[MetricsRow]) -> list[str]:
     failures = []
     lost = [(row["step"], name) for row in metrics for name in row.get("non_finite") or []]
     if lost:

@@ -11,8 +11,9 @@ import numpy as np
 
 from fnqs.cli.notation import with_error
 from fnqs_eval.energies.table import EnergyResult, format_twist
-from fnqs_eval.report.report_data import RunReport, cost_ratio
+from fnqs_eval.report.report_data import RunReport
 from fnqs_eval.report.report_pictures import NARROW, WIDE, Picture, to_svg
+from fnqs_eval.transfer.conclusion import conclusions
 from fnqs_eval.transfer.item_result import HEADINGS, RESULTS_NAME, ItemResult
 
 STYLE = """
@@ -90,8 +91,6 @@ def page(reports: Sequence[RunReport], pictures: Sequence[Picture]) -> str:
     parts = [(f"p-{picture.name}", picture.title, _figure(picture)) for picture in pictures]
     parts.insert(0, ("runs", "Runs", _runs(reports)))
     for report in reports:
-        if report.compared():
-            parts.append((f"cost-{report.folder.name}", f"What transfer saves: {report.folder.name}", _cost(report)))
         for name, items in report.protocols.items():
             parts.append((f"protocol-{report.folder.name}-{name}", f"Held out: {name}", _protocol(report, name, items)))
     rows = [(report, name, row) for report in reports for name, row in report.all_energies()]
@@ -125,9 +124,6 @@ def _tiles(reports: Sequence[RunReport]) -> str:
     if rows:
         errors = [row.error_per_atom for row in rows if math.isfinite(row.error_per_atom)]
         tiles.append((f"{1e3 * float(np.median(errors)):.2g} mHa" if errors else "none", "median error bar per atom"))
-    ratios = [(ratio.ratio, ratio) for report in reports if (ratio := cost_ratio(report)) and ratio.ratio]
-    if ratios:
-        tiles.append((f"{max(ratio for ratio, _ in ratios if ratio):.0f}x", "fewer steps than from scratch"))
     failures = sum(len(report.failures) for report in reports)
     tiles.append((str(failures), "failures listed"))
     return '<div class="tiles">' + "".join(f'<div class="tile"><b>{a}</b>{b}</div>' for a, b in tiles) + "</div>"
@@ -159,39 +155,10 @@ def _runs(reports: Sequence[RunReport]) -> str:
     return _table([*headings, "seconds"], rows, numeric=(1, 5, 6))
 
 
-def _cost(report: RunReport) -> str:
-    compared = report.compared()
-    best = min(compared.values(), key=lambda row: row.energy_per_atom)
-    rows = []
-    for name, row in compared.items():
-        excess = 1e3 * (row.energy_per_atom - best.energy_per_atom)
-        error = 1e3 * math.hypot(row.error_per_atom, best.error_per_atom)
-        above = "lowest" if row is best else with_error(excess, error)
-        energy = with_error(row.energy_per_atom, row.error_per_atom)
-        rows.append([name, str(row.steps), energy, above, f"{row.variance_per_atom:.3f}"])
-    headings = ["", "steps on it", "E/N (Ha)", "above the lowest (mHa)", "variance/N (Ha²)"]
-    text = _table(headings, rows, numeric=(1, 2, 3, 4))
-    ratio = cost_ratio(report)
-    if ratio is None:
-        return text + "<p class=soft>No training curves of both to compare costs with.</p>"
-    reached = (
-        f"The running mean from scratch comes down to {ratio.energy:.4f} Ha per atom at step {ratio.scratch_steps}"
-    )
-    reached += "" if ratio.scratch_seconds is None else f" ({ratio.scratch_seconds:.0f} s)"
-    if ratio.tuned_steps is None:
-        return text + f"<p>{reached}; fine-tuning did not come there within its steps.</p>"
-    if ratio.tuned_steps == 0:
-        return text + f"<p>{reached}; the foundation model lies below it without any step.</p>"
-    seconds = "" if ratio.tuned_seconds is None else f" ({ratio.tuned_seconds:.0f} s)"
-    return text + (
-        f"<p>{reached}; fine-tuning is there at step {ratio.tuned_steps}{seconds}: <b>{ratio.ratio:.1f} times fewer "
-        "steps</b>. Seconds include compilation, and noise in the curves moves both steps.</p>"
-    )
-
-
 def _protocol(report: RunReport, name: str, items: Sequence[ItemResult]) -> str:
     text = _table(HEADINGS, [[_text(cell) for cell in item.row()] for item in items], numeric=range(5, len(HEADINGS)))
     within = ", ".join(sorted({f"{1e3 * item.within:g}" for item in items}))
+    text += "".join(f"<p>{_text(sentence)}</p>" for sentence in conclusions(items))
     return text + (
         f"<p class=soft>A training is there when its separately evaluated energy stays less than {within} mHa per atom "
         "above the limit, the energy at the end of fine-tuning, at all later evaluated steps (1, 2, 5, 10 ...); in "

@@ -26,6 +26,7 @@ from fnqs_eval.plots import COLOURS, running_mean, running_median, save_figure
 from fnqs_eval.report.report_data import RunReport
 from fnqs_eval.transfer.item_result import RESULTS_NAME, ItemResult
 from fnqs_eval.transfer.protocol_picture import draw_item
+from fnqs_train.monitoring.metrics_row import Measured, column
 
 WIDE, NARROW = (8.0, 4.4), (3.7, 3.7)
 """Sizes (inches) for a desk and for a phone."""
@@ -67,7 +68,7 @@ def pictures_of(reports: Sequence[RunReport]) -> list[Picture]:
     if rows:
         caption = (
             "Zero-shot energies over density, phases by colour and shape; hollow: called poor. Bars are one standard "
-            f"error. From energies-*.json and transfer/results.json of {_names(reports)}."
+            f"error. From energies-*.json and transfer*/results.json of {_names(reports)}."
         )
         pictures.append(Picture("energies", "Energy map", caption, lambda figure: _energy_map(figure, rows)))
         caption = (
@@ -76,8 +77,6 @@ def pictures_of(reports: Sequence[RunReport]) -> list[Picture]:
         )
         pictures.append(Picture("variance", "Where to trust it", caption, lambda figure: _variance_map(figure, rows)))
     for report in reports:
-        if report.curves and any(report.curves.values()):
-            pictures.append(_transfer_picture(report, len(reports) > 1))
         for name, items in report.protocols.items():
             pictures += [_item_picture(report, name, item, len(reports) > 1) for item in items]
     labelled = [row for row in rows if row.label_energy_per_atom is not None]
@@ -136,12 +135,12 @@ def _training(figure: Figure, reports: Sequence[RunReport]) -> list[Tip]:
     tips: list[Tip] = []
     for colour, report in zip(_colours(len(reports)), reports, strict=True):
         steps = np.array([row["step"] for row in report.metrics], np.float64)
-        panels = (
+        panels: tuple[tuple[Axes, Measured, Callable, str], ...] = (
             (upper, "energy_per_atom", running_mean, "Ha (mean)"),
             (lower, "variance_per_atom", running_median, "Ha² (median)"),
         )
         for axis, key, smoothed, unit in panels:
-            values = np.array([np.nan if row.get(key) is None else row[key] for row in report.metrics], np.float64)
+            values = column(report.metrics, key)
             axis.plot(steps, values, ".", color=colour, alpha=0.35, markersize=4)
             smooth = smoothed(values)[0]
             axis.plot(steps, smooth, color=colour, linewidth=1.8, label=report.folder.name)
@@ -208,35 +207,6 @@ def _by_phase(axis: Axes, rows: Sequence[EnergyResult], value, error) -> list[Ti
     else:
         axis.get_figure(root=True).legend(frameon=False, loc="outside right upper", fontsize="small")  # type: ignore[union-attr]
     return tips
-
-
-def _transfer_picture(report: RunReport, several: bool) -> Picture:
-    compared = report.compared()
-    caption = (
-        "Energy against optimisation steps on one held-out configuration; marks with bars are separate, longer "
-        f"evaluations. From {report.folder.name}/transfer."
-    )
-    title = "Zero-shot, fine-tuned, from scratch" + (f" ({report.folder.name})" if several else "")
-
-    def draw(figure: Figure) -> list[Tip]:
-        axis = figure.subplots()
-        tips: list[Tip] = []
-        colours = {"zero-shot": COLOURS[2], "fine-tuned": COLOURS[0], "from scratch": COLOURS[1]}
-        for name, rows in report.curves.items():
-            steps = [row["step"] for row in rows]
-            energies = [np.nan if row.get("energy_per_atom") is None else row["energy_per_atom"] for row in rows]
-            axis.plot(steps, energies, color=colours[name], linewidth=1.5, alpha=0.8)
-        for marker, (name, row) in zip("osD", compared.items(), strict=False):
-            style = {"fmt": marker, "color": colours[name], "markersize": 8, "capsize": 4}
-            axis.errorbar([row.steps or 0], [row.energy_per_atom], yerr=[row.error_per_atom], label=name, **style)
-            tips.append((axis, float(row.steps or 0), row.energy_per_atom, f"{name}: {tip_of(row)}"))
-        axis.set_xlabel("optimisation steps on the configuration")
-        axis.set_ylabel("E/N (Ha)")
-        axis.legend(frameon=False)
-        _tidy(axis)
-        return tips
-
-    return Picture(f"transfer-{report.folder.name}" if several else "transfer", title, caption, draw)
 
 
 def _item_picture(report: RunReport, protocol: str, item: ItemResult, several: bool) -> Picture:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from fnqs_train.commands import finetune_config
 from fnqs_train.config import RunConfig
 from fnqs_train.loop import train
 from fnqs_train.monitoring.metrics import read_metrics
+from fnqs_train.monitoring.metrics_row import column
 
 SAVED = 100
 """Steps between two checkpoints of a training: what a kill can cost at most."""
@@ -82,27 +82,30 @@ def run_item(
     """
     folder = foundation.folder / item.name
     same = dataclasses.replace(item, finetune_steps=0, scratch_steps=0)
-    third, fifth = protocol.within / 3, protocol.within / 5
+    rough, exact = protocol.error or protocol.within / 3, protocol.error or protocol.within / 5
+    ends_only = protocol.evaluate == "ends"
 
     def energies(name: str, params: Callable[[], dict], step: int, error: float) -> list[EnergyResult]:
         settings = _settings(protocol, error)
         key = fingerprint(foundation.checkpoint, _Identity(same, settings), records)
         return _evaluated(folder / f"{name}.jsonl", key, foundation, params, records, settings, step, announce)
 
-    zero_shot = energies("zero-shot", lambda: foundation.params, 0, protocol.within / 5)
-
     def curve(training: _Training, name: str, steps: int) -> tuple[Point, ...]:
         points = []
-        for step in evaluated_steps(steps):
+        for step in [steps] if ends_only else evaluated_steps(steps):
             announce(f"{item.name}, {name}: step {step} of {steps}")
-            points.append(_mean(energies(f"{name}-{step}", partial(training.params_at, step), step, third)))
+            points.append(_mean(energies(f"{name}-{step}", partial(training.params_at, step), step, rough)))
         return tuple(points)
 
-    zero_shot = _mean(energies("zero-shot", lambda: foundation.params, 0, fifth))
+    announce(f"{item.name}: {len(records)} configurations zero-shot")
+    single = energies("zero-shot", lambda: foundation.params, 0, exact)
+    zero_shot = _mean(single)
     tuned, scratch = (_Training(foundation, item, records, name) for name in ("fine-tuned", "from-scratch"))
     tuned_points = (zero_shot, *curve(tuned, "fine-tuned", item.finetune_steps))
     end = partial(tuned.params_at, item.finetune_steps)
-    limit = _mean(energies(f"limit-{item.finetune_steps}", end, item.finetune_steps, fifth))
+    limit = tuned_points[-1]
+    if not ends_only:
+        limit = _mean(energies(f"limit-{item.finetune_steps}", end, item.finetune_steps, exact))
     forgetting = _forgetting(foundation, protocol, folder, end, same, item.finetune_steps, announce)
     scratch_points = curve(scratch, "from-scratch", item.scratch_steps)
     return ItemResult(
@@ -115,6 +118,7 @@ def run_item(
         walkers=item.walkers,
         within=protocol.within,
         zero_shot=zero_shot,
+        single=tuple(single),
         limit=limit,
         fine_tuned=Curve(tuned_points, tuned.seconds_per_step()),
         from_scratch=Curve(scratch_points, scratch.seconds_per_step()),
@@ -129,7 +133,7 @@ class _Training:
         self._folder = foundation.folder / item.name / name
         self._records = records
         self._parent = foundation.name if name == "fine-tuned" else ""
-        self._params = foundation.params if name == "fine-tuned" else None
+        self._start = self._params = foundation.params if name == "fine-tuned" else None
         self._step = 0
         config = finetune_config(
             foundation.config,
@@ -160,13 +164,13 @@ class _Training:
             )
         place = self._folder / "dataset"
         dataset = open_dataset(place) if place.exists() else write_dataset(place, self._records)
-        # After the first piece these are but a template: parameters and optimiser come from the checkpoint.
+        # After the first piece the start is but what is learned is measured from: the rest comes from the checkpoint.
         self._params = train(
             dataclasses.replace(self._config, steps=step),
             self._folder,
             dataset,
             resume=True,
-            params=self._params,
+            params=self._start,
             parent=self._parent,
         )
         self._step = step
@@ -174,9 +178,8 @@ class _Training:
 
     def seconds_per_step(self) -> float:
         """Median over the steps of the record but the first, which compiles."""
-        times = [row["seconds_per_step"] for row in read_metrics(self._folder)]
-        times = [time for time in times if time is not None]
-        return statistics.median(times[1:] or times)
+        times = column(read_metrics(self._folder), "seconds_per_step")
+        return float(np.nanmedian(times[1:] if len(times) > 1 else times))
 
 
 def _forgetting(

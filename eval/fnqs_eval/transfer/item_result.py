@@ -15,6 +15,8 @@ import msgspec
 from fnqs.cli.files import write_text_whole
 from fnqs.cli.notation import with_error
 from fnqs.errors import InputError
+from fnqs_eval.energies.journal import result_from_json
+from fnqs_eval.energies.table import EnergyResult
 from fnqs_eval.transfer.learning_curve import Curve, Point, Ratio, Reached, difference, ratio, reached, rounded
 
 RESULTS_NAME = "results.json"
@@ -73,6 +75,7 @@ class ItemResult:
         fine_tuned: curve from the foundation model on, whose first point is the zero-shot energy.
         from_scratch: curve from random parameters on, at equal settings.
         forgetting: None where it was not measured.
+        single: zero-shot energies of the configurations one by one.
     """
 
     name: str
@@ -88,6 +91,7 @@ class ItemResult:
     fine_tuned: Curve
     from_scratch: Curve
     forgetting: Forgetting | None = None
+    single: tuple[EnergyResult, ...] = ()
 
     @property
     def tuned_reached(self) -> Reached:
@@ -183,6 +187,7 @@ def _with_nan(item: dict[str, Any]) -> dict[str, Any]:
     points = [item["zero_shot"], item["limit"], *item["fine_tuned"]["points"], *item["from_scratch"]["points"]]
     for values in points + [item["forgetting"]] * (item["forgetting"] is not None):
         values.update({key: math.nan for key, value in values.items() if value is None})
+    item["single"] = [dataclasses.asdict(result_from_json(values)) for values in item.get("single", ())]
     return item
 
 

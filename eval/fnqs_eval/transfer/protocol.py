@@ -26,8 +26,8 @@ class Item:
         name: its folder in the output.
         data: recipe (TOML), data set folder or file of configurations; looked for beside the protocol, then in the
             current folder.
-        split: instead of data, a split of the run's own data set that was not trained on.
-        configurations: so many of these, spread over their densities.
+        split: instead of data, a split of the run's own data set that was not trained on, or several of them.
+        configurations: so many of these, equally many of every split, spread over their densities.
         number: protons N in each of them; unset: any.
         walkers: walkers of each configuration in both trainings.
         together: configurations that meet in a step, at most.
@@ -39,7 +39,7 @@ class Item:
 
     name: str
     data: str | None = None
-    split: str | None = None
+    split: str | tuple[str, ...] | None = None
     configurations: int = 1
     number: int | None = None
     walkers: int = 128
@@ -49,14 +49,21 @@ class Item:
     train: Literal["all", "heads", "low-rank"] = "all"
     rank: int = 4
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits, however they are written."""
+        return (self.split,) if isinstance(self.split, str) else self.split or ()
+
 
 @dataclass(frozen=True)
 class Protocol:
     """Settings of all items.
 
     Attributes:
-        within: a training is there when its E/N stays less than this (Ha) above the limit; curves are evaluated to a
-            third of it, the limit and the zero-shot energy to a fifth.
+        within: a training is there when its E/N stays less than this (Ha) above the limit.
+        evaluate: both trainings on their way, after 1, 2, 5, 10 ... steps, or their ends only.
+        error: standard error (Ha) of the E/N of each evaluated configuration; unset: a third of `within` on the way, a
+            fifth of it for the limit and the zero-shot energy.
         walkers: walkers of each evaluated configuration.
         equilibration_sweeps: all-electron moves before an evaluation counts.
         measurements: local energies of a walker, at most, in an evaluation.
@@ -66,6 +73,8 @@ class Protocol:
     """
 
     within: float = 5e-4
+    evaluate: Literal["curve", "ends"] = "curve"
+    error: float | None = None
     walkers: int = 256
     equilibration_sweeps: int = 200
     measurements: int = 4096
@@ -75,25 +84,37 @@ class Protocol:
 
 
 def read_protocol(path: Path) -> tuple[Protocol, list[Item]]:
-    """Read and check a protocol; `[defaults]` holds keys for all items that do not set them.
+    """Read and check the file of a protocol.
 
     Raises:
-        InputError: no such file, an unknown key, a value out of range, an item without data or with a taken name.
+        InputError: no such file, or a wrong one, as in `check_protocol`.
     """
-    table = read_toml(path)
+    return check_protocol(read_toml(path), str(path))
+
+
+def check_protocol(table: dict[str, Any], path: str) -> tuple[Protocol, list[Item]]:
+    """Check a protocol; `[defaults]` holds keys for all items that do not set them.
+
+    Args:
+        table: its TOML; taken apart.
+        path: what the user knows it by.
+
+    Raises:
+        InputError: an unknown key, a value out of range, an item without data or with a taken name.
+    """
     tables, defaults = table.pop("item", []), table.pop("defaults", {})
     if not isinstance(tables, list) or not tables or not all(isinstance(item, dict) for item in tables):
         raise InputError(f"{path}: there are no [[item]] tables; add one for everything held out")
     if not isinstance(defaults, dict) or {"name", "data", "split"} & defaults.keys():
         raise InputError(f"{path}: [defaults] holds keys that many items share, such as walkers; not name, data, split")
-    protocol = from_table(Protocol, table, str(path))
-    _check(protocol, _PROTOCOL_RANGES, str(path))
+    protocol = from_table(Protocol, table, path)
+    _check(protocol, _PROTOCOL_RANGES, path)
     items: list[Item] = []
     for place, item in enumerate(tables, start=1):
         where = f"{path}: [[item]] {place}"
         items.append(from_table(Item, {**defaults, **item}, where))
         _check(items[-1], _ITEM_RANGES, where)
-        if (items[-1].data is None) == (items[-1].split is None):
+        if (items[-1].data is None) == (not items[-1].splits):
             raise InputError(f"{where}: give either data (a recipe, folder or file) or split (of the run's own data)")
         if items[-1].name in [other.name for other in items[:-1]]:
             raise InputError(f"{where}: another item has the name {items[-1].name!r} already")
@@ -120,19 +141,21 @@ def item_records(item: Item, dataset: Dataset | None, protocol_file: Path, train
     """
     if item.data is None:
         assert dataset is not None, "the caller opens it where an item names a split"
-        if item.split == trained_split:
-            raise InputError(f"{protocol_file}: item {item.name}: the run was trained on split {item.split!r}")
-        source, chosen = dataset, dataset.where(split=item.split)
+        if trained_split in item.splits:
+            raise InputError(f"{protocol_file}: item {item.name}: the run was trained on split {trained_split!r}")
+        places = {f"split {split!r}": (dataset, dataset.where(split=split)) for split in item.splits}
     else:
         path = _find(item.data, protocol_file)
         source = cached_dataset(path) if path.suffix == ".toml" else read_records(path)
-        chosen = np.arange(len(source))
-    records = _spread(source, chosen, item)
-    if not records:
-        wanted = "" if item.number is None else f" with N = {item.number}"
-        raise InputError(
-            f"{protocol_file}: item {item.name}: {item.data or f'split {item.split!r}'} has no configurations{wanted}"
-        )
+        places = {item.data: (source, np.arange(len(source)))}
+    records: list[Record] = []
+    for place, (name, (source, chosen)) in enumerate(places.items()):
+        share = item.configurations * (place + 1) // len(places) - item.configurations * place // len(places)
+        found = _spread(source, chosen, item, share)
+        if share and not found:
+            wanted = "" if item.number is None else f" with N = {item.number}"
+            raise InputError(f"{protocol_file}: item {item.name}: {name} has no configurations{wanted}")
+        records += found
     return [dataclasses.replace(record, split="train") for record in records]
 
 
@@ -151,7 +174,7 @@ def _find(data: str, protocol_file: Path) -> Path:
     raise InputError(f"{protocol_file}: {data} is neither beside the protocol nor in the current folder")
 
 
-def _spread(source: Dataset | Sequence[Record], chosen: np.ndarray, item: Item) -> list[Record]:
+def _spread(source: Dataset | Sequence[Record], chosen: np.ndarray, item: Item, wanted: int) -> list[Record]:
     if isinstance(source, Dataset):
         numbers, densities = source.numbers[chosen], source.density_parameters[chosen]
     else:
@@ -159,7 +182,7 @@ def _spread(source: Dataset | Sequence[Record], chosen: np.ndarray, item: Item) 
         densities = np.array([source[i].density_parameter for i in chosen])
     kept = np.arange(len(chosen)) if item.number is None else np.flatnonzero(numbers == item.number)
     ordered = chosen[kept[np.argsort(densities[kept], kind="stable")]]
-    count = min(item.configurations, len(ordered))
+    count = min(wanted, len(ordered))
     # One configuration is the middle one, several reach from end to end.
     places = [len(ordered) // 2] if count == 1 else np.linspace(0, len(ordered) - 1, count).round().astype(int)
     return [source[int(ordered[place])] for place in places] if count else []
@@ -179,6 +202,7 @@ def _at_least(bound: int) -> tuple[Callable[[Any], bool], str]:
 _POSITIVE: tuple[Callable[[Any], bool], str] = (lambda x: 0 < x < float("inf")), "above 0"
 _PROTOCOL_RANGES = {
     "within": _POSITIVE,
+    "error": _POSITIVE,
     "walkers": _at_least(2),
     "equilibration_sweeps": _at_least(0),
     "measurements": _at_least(2),

@@ -1,8 +1,9 @@
 """Checkpoints of a run: whole or absent, verified by digest, readable from the folder alone.
 
 A step lives in RUN/checkpoints/<step>/ with the items params and optimizer, written by Orbax, walkers, plain arrays
-written by all processes, meta, a JSON file, and blake2b.json, the digests of all its files, written last; only then
-does the folder get its name. A step without that file, or with another content, is damaged and never used.
+written by all processes, meta, a JSON file, and blake2b.json, the digests of all its files, which come last, when
+all has been read back and compared; only then does the folder get its name. A step without digests, or with
+another content, is damaged and never used.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ import numpy as np
 from fnqs.cli.files import write_text_whole
 from fnqs.errors import InputError
 from fnqs_train.checkpointing.digests import DIGEST_NAME, digests_of, find_changes
-from fnqs_train.checkpointing.orbax_trees import restore_like, restore_plain, save_tree, system_error
+from fnqs_train.checkpointing.held import hold, unused
+from fnqs_train.checkpointing.orbax_trees import check_tree, restore_like, restore_plain, save_tree, system_error
 from fnqs_train.distributed.broadcast import known_to_all
 from fnqs_train.distributed.sharded_arrays import copied, read_arrays, write_arrays
 from fnqs_train.models.shipped import find_shipped, shipped_models
@@ -42,6 +44,9 @@ PART, SHARE = ".part", "share-"
 
 SHARE_SECONDS = 1200.0
 """Time that the first process waits for the walkers of the others."""
+
+ATTEMPTS = 100
+"""Times that the steps of a run are listed again because one was deleted meanwhile."""
 
 SPARED = ("optimizer", "walkers")
 """Items that an evaluation does without: they may be left out of a copy."""
@@ -215,6 +220,7 @@ class Checkpoints:
                 return
             for name, tree in items.items():
                 save_tree(part / name, tree)
+                check_tree(part / name, tree)
             (part / "meta").mkdir()
             write_text_whole(part / "meta" / "metadata", meta)
             others = self._collect_shares(part)
@@ -262,12 +268,16 @@ class Checkpoints:
             if step not in kept:
                 folder = CheckpointPath(self.run_folder, step).folder
                 leaving = folder.with_name(f"old-{step}{PART}")  # never a step that is half there
-                os.rename(folder, leaving)
-                shutil.rmtree(leaving)
+                with unused(folder) as free:
+                    if free:  # or else an evaluation reads it, and it goes after a later save
+                        os.rename(folder, leaving)
+                        shutil.rmtree(leaving)
 
 
 def resolve_checkpoint(path: str | os.PathLike) -> CheckpointPath:
     """Find the checkpoint meant by a run folder (its latest sound step), a step in it, or the name of a shipped model.
+
+    A training that still goes on does not delete it while this process lives (see `held`).
 
     Raises:
         InputError: there is none, or the step asked for is damaged.
@@ -281,12 +291,12 @@ def resolve_checkpoint(path: str | os.PathLike) -> CheckpointPath:
         path = shipped
     if path.name.isdigit() and path.parent.resolve().name == FOLDER_NAME:
         chosen = CheckpointPath(path.resolve().parent.parent, int(path.name))
-        faults = find_damage(chosen, spared=SPARED)
+        faults = find_damage(chosen, spared=SPARED) if hold(chosen.folder) else ["it is being deleted"]
         if faults:
             raise InputError(f"{path}: the checkpoint is damaged ({faults[0]}); use another step of the run")
         return chosen
     run_folder = path.parent if path.resolve().name == FOLDER_NAME else path
-    chosen = _latest_sound(run_folder.resolve(), spared=SPARED)
+    chosen = _latest_sound(run_folder.resolve(), spared=SPARED, held=True)
     if chosen is None:
         raise InputError(f"{path}: no checkpoint here; give the folder of a run that saved one, or a step in it")
     return chosen
@@ -306,9 +316,14 @@ def restore_params(path: str | os.PathLike | CheckpointPath, template: Any = Non
         InputError: no or a damaged checkpoint, or one of another model.
     """
     chosen = path if isinstance(path, CheckpointPath) else resolve_checkpoint(path)
-    if template is not None:
-        return restore_like(chosen.folder / "params", template)
-    return jax.tree.map(jnp.asarray, restore_plain(chosen.folder / "params"))
+    try:
+        if template is not None:
+            return restore_like(chosen.folder / "params", template)
+        return jax.tree.map(jnp.asarray, restore_plain(chosen.folder / "params"))
+    except (OSError, ValueError) as error:
+        if chosen.folder.exists():
+            raise
+        raise InputError(f"{chosen.folder}: deleted while it was read; give the command again") from error
 
 
 def restore_meta(path: str | os.PathLike | CheckpointPath) -> dict[str, Any]:
@@ -330,21 +345,32 @@ def find_damage(checkpoint: CheckpointPath, *, spared: tuple[str, ...] = ()) -> 
     return find_changes(checkpoint.folder, spared)
 
 
-def _latest_sound(run_folder: Path, spared: tuple[str, ...] = ()) -> CheckpointPath | None:
-    damaged: list[str] = []
-    for step in reversed(_steps(run_folder)):
-        candidate = CheckpointPath(run_folder, step)
-        faults = find_damage(candidate, spared=spared)
-        if not faults:
-            for sentence in damaged:
-                warnings.warn(sentence, stacklevel=3)
-            return candidate
-        damaged.append(f"checkpoint {step} is damaged and not used: {faults[0]}")
-    if damaged:
-        raise InputError(
-            f"{run_folder}: every checkpoint is damaged ({damaged[0]}); start the run again under another name"
-        )
-    return None
+def _latest_sound(run_folder: Path, spared: tuple[str, ...] = (), *, held: bool = False) -> CheckpointPath | None:
+    """Find the latest sound step, and hold it if asked to; starts again when a training deletes what is looked at."""
+    for _ in range(ATTEMPTS):
+        damaged: list[str] = []
+        for step in reversed(_steps(run_folder)):
+            candidate = CheckpointPath(run_folder, step)
+            try:
+                there = not held or hold(candidate.folder)
+                faults = find_damage(candidate, spared=spared) if there else []
+            except FileNotFoundError:
+                there = False
+            if not there or not candidate.folder.exists():
+                time.sleep(0.01)
+                break
+            if not faults:
+                for sentence in damaged:
+                    warnings.warn(sentence, stacklevel=3)
+                return candidate
+            damaged.append(f"checkpoint {step} is damaged and not used: {faults[0]}")
+        else:
+            if damaged:
+                raise InputError(
+                    f"{run_folder}: every checkpoint is damaged ({damaged[0]}); start the run again under another name"
+                )
+            return None
+    raise InputError(f"{run_folder}: its checkpoints vanish faster than they can be read; wait for the training's end")
 
 
 def _steps(run_folder: Path) -> list[int]:

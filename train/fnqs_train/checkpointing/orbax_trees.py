@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from collections.abc import Iterator
@@ -25,6 +26,18 @@ def save_tree(folder: Path, tree: Any) -> None:
     """
     with _quiet(), _checkpointer(ocp.StandardCheckpointHandler) as writer:
         writer.save(folder, args=ocp.args.StandardSave(tree))
+
+
+def check_tree(folder: Path, tree: Any) -> None:
+    """Restore what `save_tree` has just written, and compare it bit by bit.
+
+    Raises:
+        OSError: it does not come back as it was.
+    """
+    restored = jax.tree.leaves(restore_like(folder, tree))
+    for before, after in zip(jax.tree.leaves(tree), restored, strict=True):
+        if before.tobytes() != after.tobytes():
+            raise OSError(errno.EIO, "what was written does not read back as it was", str(folder))
 
 
 def restore_plain(folder: Path) -> Any:

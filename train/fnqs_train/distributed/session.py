@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
 
-from fnqs.cli.command_line import INTERRUPTED, USER_ERROR, os_error_sentence
+from fnqs.cli.command_line import explain
 from fnqs.errors import InputError
 from fnqs_train.distributed.processes import Place
 from fnqs_train.distributed.rendezvous import gather, join
@@ -21,6 +20,9 @@ MEETING_SECONDS = 300.0
 
 NEWS_SECONDS = 10.0
 """Time, after a failed operation, in which the death of another process is noticed if that was the cause."""
+
+NO_PROXY = ("no_grpc_proxy", "no_proxy")
+"""Variables with the hosts that gRPC reaches without a proxy; the first one that is set counts."""
 
 HEARTBEAT_SECONDS = 300
 """After which JAX itself aborts: later than our own watch, which says why."""
@@ -47,30 +49,45 @@ def started(name: str, place: Place, identity: str = "", seconds: float = MEETIN
     connections = gather(place, identity, seconds) if place.first else join(place, identity, seconds)
     peers = Peers(name, place, connections)
     try:
-        jax.distributed.initialize(
-            f"{place.host}:{place.port + 1}",
-            place.processes,
-            place.process,
-            cluster_detection_method="deactivate",
-            initialization_timeout=int(seconds) + 1,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        )
+        with without_proxies(place.host):
+            jax.distributed.initialize(
+                f"{place.host}:{place.port + 1}",
+                place.processes,
+                place.process,
+                cluster_detection_method="deactivate",
+                initialization_timeout=int(seconds) + 1,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            )
         yield
-    except InputError as error:
-        peers.leave(str(error), USER_ERROR)
-    except OSError as error:
-        peers.leave(os_error_sentence(error), USER_ERROR)
     except Stopped:  # by all at the same step
         _finish(peers)
         raise
-    except KeyboardInterrupt:
-        peers.leave("interrupted", INTERRUPTED)
+    except (InputError, OSError, KeyboardInterrupt) as error:
+        peers.leave(*explain(name, error))
     except BaseException as error:
         peers.wait_for_news(NEWS_SECONDS)
-        traceback.print_exc(file=sys.stderr)
-        peers.leave(f"{type(error).__name__} (see above)", 1)
+        peers.leave(*explain(name, error))
     else:
         _finish(peers)
+
+
+@contextmanager
+def without_proxies(host: str) -> Iterator[None]:
+    """Keep the processes of a run from talking to each other through a proxy.
+
+    JAX's service uses gRPC, which sends even calls to localhost to the server that http_proxy names, where they come to
+    nothing after minutes. It looks when the service starts, in this block. Everything else goes on using the proxy.
+
+    Args:
+        host: of process 0, reached directly for good.
+    """
+    taken = {name: os.environ.pop(name) for name in list(os.environ) if name.lower().endswith("_proxy")}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
+        exempt = taken.get(NO_PROXY[0]) or taken.get(NO_PROXY[1]) or ""
+        os.environ[NO_PROXY[0]] = ",".join(filter(None, [exempt, host, "localhost", "127.0.0.1", "::1"]))
 
 
 def _finish(peers: Peers) -> None:

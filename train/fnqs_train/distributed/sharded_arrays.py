@@ -6,6 +6,7 @@ along an axis is `name.axis-A.share-i-of-P.npy`. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnqs.errors import InputError
+
+PIECE_BYTES = 1 << 24
 
 
 class Share(NamedTuple):
@@ -125,7 +128,18 @@ def _write(path: Path, values: np.ndarray) -> Path:
         file.write(values.reshape(-1).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())
+    if not _same_bytes(values, _open(path)):
+        raise OSError(errno.EIO, "what was written does not read back as it was", str(path))
     return path
+
+
+def _same_bytes(written: np.ndarray, read: np.ndarray) -> bool:
+    """Compare piece by piece: whole populations are large."""
+    if (written.shape, written.dtype) != (read.shape, read.dtype):
+        return False
+    left, right = (values.reshape(-1).view(np.uint8) for values in (written, read))
+    pieces = (slice(first, first + PIECE_BYTES) for first in range(0, left.size, PIECE_BYTES))
+    return all(np.array_equal(left[piece], right[piece]) for piece in pieces)
 
 
 def _open(path: Path) -> np.ndarray:

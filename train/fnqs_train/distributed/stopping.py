@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import jax
 from jax.experimental import multihost_utils
 
+from fnqs.cli.signals import STOPPING, ignored
+
 
 class Stopped(KeyboardInterrupt):
     """The run was asked to stop and has saved its state."""
@@ -18,20 +20,22 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[int], bool]]:
-    """Turn SIGINT and SIGTERM into an answer to the question whether to stop after so many steps.
+    """Turn Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 into an answer to the question whether to stop after so many steps.
 
     Alone, the answer is yes from the signal on. With several processes JAX takes SIGTERM over, and a signal to one
-    of them is a yes after the same step for all.
+    of them is a yes after the same step for all. A SIGHUP that `nohup` has switched off stays so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda done: False
         return
+    heard = [number for number in STOPPING if number == signal.SIGINT or not ignored(number)]
     if jax.process_count() > 1:
-        with _handled({signal.SIGINT: lambda: os.kill(os.getpid(), signal.SIGTERM)}):
+        others = [number for number in heard if number != signal.SIGTERM]
+        with _handled(dict.fromkeys(others, lambda: os.kill(os.getpid(), signal.SIGTERM))):
             yield multihost_utils.reached_preemption_sync_point
         return
     asked = threading.Event()
-    with _handled(dict.fromkeys((signal.SIGINT, signal.SIGTERM), asked.set)):
+    with _handled(dict.fromkeys(heard, asked.set)):
         yield lambda done: asked.is_set()
 
 

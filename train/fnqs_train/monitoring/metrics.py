@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import uuid
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from fnqs.cli.files import write_text_whole
 from fnqs.errors import InputError
+from fnqs_train.monitoring.metrics_row import MetricsRow, check_keys
 
 METRICS_NAME = "metrics.jsonl"
 _WANDB_ID_NAME = "wandb-id"
@@ -51,7 +53,12 @@ class MetricsRecord:
             raise InputError(f"{path}: there is a record already; resume that run or choose another name")
         if resume_step is not None:
             _cut_back(path, resume_step)
-        self._mirror = None if wandb == "disabled" else _open_mirror(folder, wandb, name, config)
+        self._mirror = None
+        if wandb != "disabled":
+            self._mirror = _open_mirror(folder, wandb, name, config)
+            if wandb == "offline" and resume_step is not None and path.exists():
+                for row in read_metrics(path):
+                    self._log_to_mirror(row)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
 
     def __enter__(self) -> MetricsRecord:
@@ -67,14 +74,18 @@ class MetricsRecord:
 
         Args:
             step: steps done.
-            values: numbers, texts or lists of them; numbers that are not finite become null.
+            values: under keys of `MetricsRow`; numbers that are not finite become null.
+
+        Raises:
+            KeyError: another key.
         """
+        check_keys(values)
         row = {"step": int(step)} | {key: _plain(value) for key, value in values.items()}
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
         self._log_to_mirror(row)
 
-    def _log_to_mirror(self, row: dict[str, Any]) -> None:
+    def _log_to_mirror(self, row: Mapping[str, Any]) -> None:
         """Mirror a line; a mirror that fails is dropped with a warning, the training goes on."""
         if self._mirror is None:
             return
@@ -87,7 +98,7 @@ class MetricsRecord:
             self._mirror = None
 
 
-def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+def read_metrics(path: str | os.PathLike) -> list[MetricsRow]:
     """Read the lines of a record; a half-written last one is left out.
 
     Args:
@@ -103,7 +114,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         raise InputError(f"{path}: no record of a training here; give the folder of a run") from None
-    rows = []
+    rows: list[MetricsRow] = []
     for number, line in enumerate(lines[:-1], start=1):
         row = _parse(line)
         if row is None:
@@ -112,12 +123,12 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     return rows
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> MetricsRow | None:
     try:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    return cast(MetricsRow, row) if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 def _cut_back(path: Path, last_step: int) -> None:
@@ -141,16 +152,25 @@ def _finite(value: Any) -> Any:
 
 
 def _open_mirror(folder: Path, mode: str, name: str, config: Mapping[str, Any] | None) -> Any:
+    """Start the mirror, under the same id whenever the run goes on.
+
+    An offline run is a folder that cannot be reopened, and two of one id would be written over each other where they
+    are uploaded: what was there before gives way, and the new one gets the whole record.
+    """
     import wandb
 
     id_file = folder / _WANDB_ID_NAME
     if not id_file.exists():
         write_text_whole(id_file, uuid.uuid4().hex[:12] + "\n")
+    identity = id_file.read_text(encoding="utf-8").strip()
+    if mode == "offline":
+        for earlier in (folder / "wandb").glob(f"offline-run-*-{identity}"):
+            shutil.rmtree(earlier)
     try:
         return wandb.init(
             project="fnqs",
             name=name or folder.name,
-            id=id_file.read_text(encoding="utf-8").strip(),
+            id=identity,
             resume="allow" if mode == "online" else None,
             dir=str(folder),
             config=dict(config or {}),

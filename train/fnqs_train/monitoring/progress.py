@@ -1,20 +1,22 @@
-"""What a training shows while it runs: one live line on a terminal, a line now and then elsewhere."""
+"""What a training shows while it runs: what it is doing, how far it has come, whether it learns, and the time left."""
 
 from __future__ import annotations
 
-import sys
-import time
+from collections.abc import Hashable
 from typing import TextIO
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
-
+from fnqs.cli.live_line import LiveLine, duration
 from fnqs.cli.notation import with_error
+from fnqs_train.monitoring.learning import Gain
+
+EXPLANATION = (
+    "E - E₀ is the energy per atom above that of the same configurations with the parameters at the start of the "
+    "training, measured now and then; E itself changes with the configurations of a step"
+)
 
 
-class TrainingProgress:
-    """Step, E/N, variance, acceptance, speed and time left; use as a context manager.
+class TrainingProgress(LiveLine):
+    """Step, E - E₀, variance, acceptance, speed and time left; use as a context manager.
 
     Args:
         total: steps at the end of the run.
@@ -33,88 +35,66 @@ class TrainingProgress:
         stream: TextIO | None = None,
         quiet: bool = False,
     ):
+        super().__init__(plain_seconds=plain_seconds, stream=stream, quiet=quiet)
         self.total = total
         self.step = first
-        self.plain_seconds = plain_seconds
-        self._quiet = quiet
-        self._stream = stream or sys.stdout
-        self._console = Console(file=self._stream, highlight=False)
-        self._live = Live(Text("compiling ..."), console=self._console, refresh_per_second=4, transient=True)
-        self._step_seconds: float | None = None
-        self._updates = 0
-        self._last_line = -float("inf")
-        self._line = ""
-        self._printed = ""
+        self._programs: set[tuple[Hashable, ...]] = set()
+        self._compiles = False
+        self._step_seconds = 0.0
+        self._timed = 0
+        self._explained = False
 
     def __enter__(self) -> TrainingProgress:
-        if self._console.is_terminal and not self._quiet:
-            self._live.start()
+        super().__enter__()
         return self
 
-    def __exit__(self, *exception) -> None:
-        if self._console.is_terminal and not self._quiet:
-            self._live.stop()
-        if self._line and self._line != self._printed:
-            self._print(self._line)
+    def program(self, what: str, number: int, *kind: Hashable) -> None:
+        """Say that a program is about to run.
 
-    def update(
-        self,
-        step: int,
-        energy: float,
-        error: float | None,
-        variance: float,
-        acceptance: float,
-        seconds: float,
-    ) -> None:
+        The first time it is compiled: that is said, and the step in which it happens tells nothing of the next ones.
+
+        Args:
+            what: it does, as in "training".
+            number: N of its configurations.
+            kind: what else its shapes depend on.
+        """
+        known = (what, number, *kind) in self._programs
+        self._programs.add((what, number, *kind))
+        self._compiles |= not known
+        self.doing(what if known else f"compiling N = {number}, {what}", lasting=not known)
+
+    def slowed(self) -> None:
+        """Say that something is compiled beside this step, so that its duration tells nothing of the next ones."""
+        self._compiles = True
+
+    def update(self, step: int, gain: Gain | None, variance: float, acceptance: float, seconds: float) -> None:
         """Show the state after a step.
 
         Args:
             step: steps done.
-            energy: mean energy of the step, Ha per atom.
-            error: its standard error, Ha per atom, if known.
+            gain: the energy above that of the untrained state, as last measured; None before.
             variance: variance of the local energy over N, Ha^2.
             acceptance: fraction of accepted moves.
             seconds: duration of the step.
         """
         self.step = step
-        if self._quiet:
-            return
-        self._updates += 1
-        if self._updates == 2 or self._step_seconds is None:
-            self._step_seconds = seconds  # the first step compiles: its duration says nothing about the next
-        else:
-            self._step_seconds += max(0.05, 1 / self._updates) * (seconds - self._step_seconds)
-        left = duration(self._step_seconds * max(self.total - step, 0))
+        compiled, self._compiles = self._compiles, False
+        if not compiled:
+            self._timed += 1
+            self._step_seconds += max(0.05, 1 / self._timed) * (seconds - self._step_seconds)
+        if gain is not None and not self._explained:
+            self.message(EXPLANATION)
+            self._explained = True
         width = len(str(self.total))
-        self._line = (
-            f"step {step:>{width}}/{self.total}  E/N {with_error(energy, error)} Ha  "
-            f"var/N {variance:.2e} Ha²  acc {acceptance:.2f}  {self._step_seconds:.3g} s/step  {left} left"
-        )
-        if self._console.is_terminal:
-            self._live.update(Text(self._line, no_wrap=True, overflow="ellipsis"))
-        elif time.monotonic() - self._last_line >= self.plain_seconds:
-            self._print(self._line)
+        numbers = [f"step {step:>{width}}/{self.total}", f"var/N {variance:.2e} Ha²", f"acc {acceptance:.2f}"]
+        if gain is not None:
+            numbers.insert(1, f"E - E₀ {with_error(1e3 * gain.energy, 1e3 * gain.error)} mHa")
+        self.reached("  ".join([*numbers, self._time()]))
 
-    def message(self, text: str) -> None:
-        """Print a line that stays, above the live one."""
-        if self._quiet:
-            return
-        if self._console.is_terminal:
-            self._console.print(Text(text))
-        else:
-            print(text, file=self._stream, flush=True)
-
-    def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
-        self._last_line = time.monotonic()
-        self._printed = line
-
-
-def duration(seconds: float) -> str:
-    """Write a duration in the two units that matter: "45 s", "3 min 20 s", "2 h 05 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    def _time(self) -> str:
+        left = max(self.total - self.step, 0)
+        if not self._timed and left:
+            return "time left not known before a step without compilation"
+        if not self._timed:
+            return "done"
+        return f"{self._step_seconds:.3g} s/step  {duration(self._step_seconds * left)} left"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fnqs_train.monitoring.learning import Gain
 from fnqs_train.step import StepReport
 
 
@@ -17,12 +18,14 @@ class Window:
         state: of a window that was saved before it was full.
     """
 
-    def __init__(self, state: Sequence[Sequence[Any]] = ((), ())):
+    def __init__(self, state: Sequence[Sequence[Any]] = ((), (), ())):
         self._rows: list[tuple[float, ...]] = [tuple(row) for row in state[0]]
         self._lost: list[str] = list(state[1])
+        self._gain = Gain(*state[2]) if len(state) > 2 and state[2] else None  # checkpoints of old have but two parts
 
-    def add(self, report: StepReport, lost: list[str], seconds: float, waited: float) -> None:
-        """Take in a step, of which the configurations in `lost` are not counted."""
+    def add(self, report: StepReport, lost: list[str], seconds: float, waited: float, gain: Gain | None = None) -> None:
+        """Take in a step, of which the configurations in `lost` are not counted, and what it shows to be learned."""
+        self._gain = gain or self._gain
         self._lost += [name for name in lost if name not in self._lost]
         good = report.finite
         if good.any():
@@ -31,18 +34,13 @@ class Window:
 
     def state(self) -> list[list[Any]]:
         """Everything to save, as JSON values."""
-        return [[list(row) for row in self._rows], list(self._lost)]
+        return [[list(row) for row in self._rows], list(self._lost), list(self._gain or ())]
 
     def _mean(self, column: int) -> float:
         return float(np.mean([row[column] for row in self._rows])) if self._rows else float("nan")
 
     @property
-    def energy(self) -> float:
-        """Mean E/N, Ha."""
-        return self._mean(0)
-
-    @property
-    def error(self) -> float | None:
+    def _error(self) -> float | None:
         """Standard error of the mean from the scatter of the steps, that of the configurations included."""
         if len(self._rows) < 3:
             return None
@@ -56,10 +54,12 @@ class Window:
     def row(self) -> dict[str, float | list[str] | None]:
         """Values of a line of the record."""
         return {
-            "energy_per_atom": self.energy,
-            "energy_error": self.error,
+            "energy_per_atom": self._mean(0),
+            "energy_error": self._error,
             "variance_per_atom": self.variance,
             "acceptance": self._mean(2),
+            "above_untrained": None if self._gain is None else self._gain.energy,
+            "above_untrained_error": None if self._gain is None else self._gain.error,
             "seconds_per_step": self._mean(3),
             "data_wait_seconds": self._mean(4),
             "non_finite": self._lost,

@@ -1,0 +1,27 @@
+"""Where fnqs-train and fnqs-finetune start: nothing large is imported before the door is guarded."""
+
+from __future__ import annotations
+
+from fnqs.cli.start import start
+
+
+def train() -> int:
+    """Entry point of fnqs-train."""
+
+    def load():
+        from fnqs_train.commands import train_main
+
+        return train_main
+
+    return start("fnqs-train", load)
+
+
+def finetune() -> int:
+    """Entry point of fnqs-finetune."""
+
+    def load():
+        from fnqs_train.commands import finetune_main
+
+        return finetune_main
+
+    return start("fnqs-finetune", load)
