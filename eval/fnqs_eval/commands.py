@@ -16,6 +16,7 @@ from fnqs.errors import InputError
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.devices import use_every_core
+from fnqs_eval.dmc.command import add_dmc
 from fnqs_eval.energies.energy import EvaluationSettings
 from fnqs_eval.energies.evaluate import (
     at_twists,
@@ -57,6 +58,7 @@ def _run(arguments: list[str] | None) -> int:
     add_version_option(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_energies(commands)
+    add_dmc(commands)
     _add_transfer(commands)
     _add_report(commands)
     _add_publish(commands)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 CUTOFF = 0.2
 """Largest |E_L - E_T| that a weight sees, in sqrt(N / tau) Ha: it grows as the spread of E_L does, so energies of two
@@ -158,8 +159,10 @@ def comb(weights: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.clip(jnp.searchsorted(edges, teeth), 0, number - 1)
 
 
-def mixed_estimates(energies: jax.Array, log_weights: jax.Array, window: int) -> tuple[jax.Array, jax.Array]:
-    """Energies of the steps with the factor that a constant population leaves out.
+def mixed_estimates(
+    energies: jax.Array | np.ndarray, log_weights: jax.Array | np.ndarray, window: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Energies of the steps with the factor that a constant population leaves out (host, float64).
 
     Args:
         energies: (S,) of the steps, Ha.
@@ -169,8 +172,9 @@ def mixed_estimates(energies: jax.Array, log_weights: jax.Array, window: int) ->
     Returns:
         (S,) energies and their weights; the estimate is the weighted mean.
     """
-    centred = log_weights - jnp.mean(log_weights)
-    sums = jnp.concatenate([jnp.zeros(1, centred.dtype), jnp.cumsum(centred)])
-    ends = jnp.arange(len(energies)) + 1
-    carried = sums[ends] - sums[jnp.maximum(ends - window, 0)] if window else jnp.zeros_like(centred)
-    return energies, jnp.exp(carried)
+    found, logs = np.asarray(energies, np.float64), np.asarray(log_weights, np.float64)
+    centred = logs - np.mean(logs)
+    sums = np.concatenate([np.zeros(1), np.cumsum(centred)])
+    ends = np.arange(len(found)) + 1
+    carried = sums[ends] - sums[np.maximum(ends - window, 0)]
+    return found, np.exp(carried)

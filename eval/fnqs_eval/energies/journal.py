@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,16 @@ class Journal:
     Args:
         path: the journal; made if it is missing.
         fingerprint: of checkpoint, settings and data, see `fingerprint`.
+        from_json: makes a result, a dataclass, of its JSON object; by default an EnergyResult.
 
     Raises:
         InputError: a journal of another evaluation, a damaged one, or one that another process writes.
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, fingerprint: str):
-        self.path = path
-        self.results: dict[int, EnergyResult] = {}
+    def __init__(self, path: Path, fingerprint: str, from_json: Callable[[Mapping[str, Any]], Any] | None = None):
+        self.path, self._from_json = path, from_json or result_from_json
+        self.results: dict[int, Any] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -60,7 +61,7 @@ class Journal:
     def __exit__(self, *exception) -> None:
         os.close(self._file)
 
-    def append(self, results: Mapping[int, EnergyResult]) -> None:
+    def append(self, results: Mapping[int, Any]) -> None:
         """Add a batch, on the disk when this returns; results by the number of their configuration."""
         self._write({"place": place, "result": dataclasses.asdict(result)} for place, result in results.items())
         self.results.update(results)
@@ -84,7 +85,7 @@ class Journal:
                 f"finish that evaluation, start anew with --restart, or choose another --output"
             )
         for line in lines[1:]:
-            self.results[line["place"]] = result_from_json(line["result"])
+            self.results[line["place"]] = self._from_json(line["result"])
         os.lseek(self._file, 0, os.SEEK_END)
 
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:

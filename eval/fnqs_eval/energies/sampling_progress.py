@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 
@@ -57,7 +58,7 @@ class SamplingProgress:
         Args:
             number: N.
             fractions: how much of each of them is done, 0 to 1.
-            worst: largest error bar among them, Ha per atom.
+            worst: largest error bar among them, Ha per atom; NaN where there is none yet.
             seconds: duration of the part; None where something was compiled in it.
         """
         active = number**2 * sum(fractions)
@@ -66,7 +67,7 @@ class SamplingProgress:
             self._seconds += seconds
         self._active = active
         if time.monotonic() - self._last > self._between:
-            self._say(f"error bars up to {1e3 * worst:.2g} mHa per atom")
+            self._say(f"error bars up to {1e3 * worst:.2g} mHa per atom" if math.isfinite(worst) else "")
 
     def finished(self, numbers: Sequence[int]) -> None:
         """Take in that configurations of these N are done; their results are safe."""
