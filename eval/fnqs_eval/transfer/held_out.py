@@ -22,8 +22,8 @@ from fnqs_eval.transfer.item_result import Forgetting, ItemResult
 from fnqs_eval.transfer.learning_curve import Curve, Point, evaluated_steps, mean_point
 from fnqs_eval.transfer.protocol import Item, Protocol
 from fnqs_train.checkpointing.checkpoint import FOLDER_NAME, CheckpointPath
-from fnqs_train.commands import finetune_config
 from fnqs_train.config import RunConfig
+from fnqs_train.finetune import finetune_config
 from fnqs_train.loop import train
 from fnqs_train.monitoring.metrics import read_metrics
 from fnqs_train.monitoring.metrics_row import column
