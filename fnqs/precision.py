@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jax
 
+from fnqs.errors import InputError
+
 
 def configure(*, compilation_cache: bool = True, tf32: bool = False) -> None:
     """Allow float64, fix the precision of matrix products and keep compiled programs between runs.
@@ -23,6 +25,16 @@ def configure(*, compilation_cache: bool = True, tf32: bool = False) -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def require_float64() -> None:
+    """Refuse to compute where JAX would round everything to float32.
+
+    Raises:
+        InputError: `configure` has not been called in this process.
+    """
+    if not jax.config.read("jax_enable_x64"):
+        raise InputError("float64 is off, and digits would be lost; call fnqs.configure() before anything is computed")
 
 
 def cache_folder() -> Path:

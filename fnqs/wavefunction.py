@@ -46,6 +46,7 @@ from fnqs.laplacian.jet import (
 from fnqs.laplacian.particle_jet import gated, own_frame
 from fnqs.model_config import ModelConfig
 from fnqs.periodic.smooth_distance import SmoothLattice, smooth_pair
+from fnqs.precision import require_float64
 from fnqs.system import System
 
 COLD = 1e4
@@ -358,7 +359,12 @@ class WaveFunction:
         return {"encoder": encoder["params"], "amplitude": amplitude["params"]}
 
     def encode(self, params: dict, system: System) -> Context:
-        """Context of one system (vmap for a stack)."""
+        """Context of one system (vmap for a stack).
+
+        Raises:
+            InputError: float64 is off, which would cost digits without a word.
+        """
+        require_float64()
         return cast(Context, Encoder(self.config).apply({"params": params["encoder"]}, system))
 
     def log_psi(self, params: dict, context: Context, electrons: jax.Array) -> tuple[jax.Array, jax.Array]:

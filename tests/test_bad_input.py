@@ -14,8 +14,9 @@ from fnqs_data.generate.build import cached_dataset
 from fnqs_data.store import shards
 from fnqs_eval.commands import main as evaluate_main
 from fnqs_train.checkpointing.checkpoint import Checkpoints
-from fnqs_train.commands import finetune_main, params_template, train_main
+from fnqs_train.commands import finetune_main, train_main
 from fnqs_train.config import load_config, save_config
+from fnqs_train.loading import params_template
 from fnqs_train.run_folder import used_alone
 
 RECIPE = 'name = "set"\n[[family]]\nphase = "bcc"\nnumber = [2]\ndensity = 1.4\ncount = 3\n'

@@ -38,8 +38,9 @@ from fnqs_eval.transfer.protocol import describe_protocol
 from fnqs_eval.transfer.protocol_command import run_protocol
 from fnqs_train.checkpointing.checkpoint import CheckpointPath, resolve_checkpoint, restore_meta
 from fnqs_train.checkpointing.publish import publish
-from fnqs_train.commands import add_configuration_options, load_params, read_selected
+from fnqs_train.commands import add_configuration_options
 from fnqs_train.config import RunConfig, load_config
+from fnqs_train.loading import load_params, read_selected
 from fnqs_train.models.shipped import results_folder
 from fnqs_train.run_folder import used_alone
 

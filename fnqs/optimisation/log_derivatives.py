@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from fnqs.local_energy import map_walkers
+from fnqs.hamiltonian import map_walkers
 from fnqs.system import System
 from fnqs.wavefunction import Context, WaveFunction
 

@@ -26,8 +26,9 @@ from fnqs_data.generate.build import cached_dataset
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
 from fnqs_eval.plots import COLOURS
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
-from fnqs_train.commands import load_params, train_main
+from fnqs_train.commands import train_main
 from fnqs_train.config import load_config, recipe_path
+from fnqs_train.loading import load_params
 
 FOLDER = Path("runs") / "antisymmetric"
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.local_energy import local_energies
+from fnqs.hamiltonian import local_energies
 from fnqs.precision import configure
 from fnqs.sampling.metropolis import adapt_widths
 from fnqs.system import make_system, stack_systems
@@ -27,8 +27,8 @@ from fnqs_data.generate.build import cached_dataset
 from fnqs_eval.energies.statistics import reblocked_error
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.chunks import choose_chunks
-from fnqs_train.commands import load_params
 from fnqs_train.config import SamplingConfig, load_config, recipe_path
+from fnqs_train.loading import load_params
 from fnqs_train.step import MOVES, make_equilibration
 
 TARGETS = (0.3, 0.5, 0.7)

@@ -18,8 +18,8 @@ from fnqs_eval.devices import use_every_core
 from fnqs_eval.energies.energy import EvaluationSettings, _Active, _empty, _put, _Sampler, evaluate_in_turns
 from fnqs_eval.energies.slots import MEASUREMENTS
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
-from fnqs_train.commands import load_params, read_selected
 from fnqs_train.config import load_config
+from fnqs_train.loading import load_params, read_selected
 
 
 def seconds(function, repeats=3):

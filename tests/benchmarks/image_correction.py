@@ -22,7 +22,7 @@ import numpy as np
 
 from fnqs.cli.notation import with_error
 from fnqs.ewald import ewald_energy
-from fnqs.local_energy import local_energies
+from fnqs.hamiltonian import local_energies
 from fnqs.precision import configure
 from fnqs.sampling.metropolis import metropolis
 from fnqs.system import make_system, stack_systems
@@ -31,8 +31,8 @@ from fnqs_data.generate.build import cached_dataset
 from fnqs_data.store.record import Record
 from fnqs_eval.energies.statistics import Estimate, reblocked_error
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
-from fnqs_train.commands import load_params
 from fnqs_train.config import SamplingConfig, load_config
+from fnqs_train.loading import load_params
 from fnqs_train.step import make_equilibration
 
 WALKERS, SWEEPS = 1024, 10

@@ -19,7 +19,7 @@ import numpy as np
 
 from fnqs.cli.notation import with_error
 from fnqs.ewald import STANDARD_ACCURACY, ewald_energy, make_ewald
-from fnqs.local_energy import local_energies
+from fnqs.hamiltonian import local_energies
 from fnqs.precision import configure
 from fnqs.sampling.metropolis import metropolis
 from fnqs.system import make_system, stack_systems
@@ -27,8 +27,8 @@ from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.record import Record
 from fnqs_eval.energies.statistics import reblocked_error
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
-from fnqs_train.commands import load_dataset, load_params
 from fnqs_train.config import SamplingConfig, load_config
+from fnqs_train.loading import load_dataset, load_params
 from fnqs_train.step import make_equilibration
 
 WALKERS, SWEEPS, SPLITTING_FACTOR = 256, 10, 1.3

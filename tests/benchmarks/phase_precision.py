@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from phase_case import SEED, Case, make_state
 
-from fnqs.local_energy import local_energies
+from fnqs.hamiltonian import local_energies
 from fnqs.precision import configure
 from fnqs.sampling.metropolis import metropolis
 from fnqs.wavefunction import WaveFunction

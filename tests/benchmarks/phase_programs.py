@@ -17,7 +17,7 @@ import numpy as np
 from phase_case import SEED, Case, State
 
 from fnqs.ewald import ewald_energy
-from fnqs.local_energy import kinetic_energy, local_energies, map_walkers
+from fnqs.hamiltonian import kinetic_energy, local_energies, map_walkers
 from fnqs.optimisation.log_derivatives import log_derivatives
 from fnqs.optimisation.natural_gradient import centre_per_configuration
 from fnqs.sampling.metropolis import metropolis

@@ -47,8 +47,8 @@ from phase_worker import measure
 from fnqs.cli.command_line import CommandParser, positive_float, positive_int, run_command
 from fnqs.errors import InputError
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
-from fnqs_train.commands import load_params
 from fnqs_train.config import RunConfig, load_config
+from fnqs_train.loading import load_params
 
 CONFIG = Path(__file__).parents[2] / "configs" / "benchmarks" / "bcc_n16.toml"
 

@@ -20,8 +20,8 @@ import numpy as np
 from fnqs.model_config import ModelConfig
 from fnqs.precision import configure
 from fnqs_train.checkpointing.checkpoint import Checkpoints, resolve_checkpoint, restore_params
-from fnqs_train.commands import params_template
 from fnqs_train.config import DataConfig, RunConfig
+from fnqs_train.loading import params_template
 from fnqs_train.walkers import Population
 
 

@@ -22,15 +22,15 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from fnqs.configuration import Configuration, make_configuration
-from fnqs.local_energy import local_energy
+from fnqs.hamiltonian import local_energy
 from fnqs.precision import configure
 from fnqs.sampling.metropolis import adapt_widths, initial_walkers, metropolis
 from fnqs.system import System, make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
-from fnqs_train.commands import load_params, read_selected
 from fnqs_train.config import load_config, recipe_path
+from fnqs_train.loading import load_params, read_selected
 
 SHEAR = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
 """Other vectors of the same lattice, as whole-number combinations of the given ones."""

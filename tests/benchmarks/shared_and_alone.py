@@ -24,8 +24,9 @@ from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
 from fnqs_eval.energies.energy import evaluate_records
 from fnqs_train.checkpointing.checkpoint import FOLDER_NAME, resolve_checkpoint
-from fnqs_train.commands import load_params, train_main
+from fnqs_train.commands import train_main
 from fnqs_train.config import load_config, recipe_path
+from fnqs_train.loading import load_params
 
 RUNS = {"bcc_five": ("one of five that share", 1), "bcc_a36": ("alone", 0)}
 """Names of the runs, their labels, and the place of the cell among their configurations."""

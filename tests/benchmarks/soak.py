@@ -20,8 +20,8 @@ import numpy as np
 from small_run import write_config
 
 from fnqs.precision import configure
-from fnqs_train.commands import load_dataset
 from fnqs_train.config import load_config
+from fnqs_train.loading import load_dataset
 from fnqs_train.loop import train
 from fnqs_train.monitoring.metrics import MetricsRecord
 

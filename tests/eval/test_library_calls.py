@@ -83,11 +83,11 @@ class Programs:
         state = (self.params, contexts, self.systems, walkers, widths, self.seeds, self.seeds, self.groups)
         yield measure.lower(*state)
 
-    def step(self, groups=1, trained=ALL):
+    def step(self, trained=ALL):
         """One step of training."""
         optimizer = make_optimizer(OptimizerConfig())
         sampling = SamplingConfig(walkers_per_configuration=WALKERS, sweeps=2)
-        chunks = Chunks(energy=4, gradient=8, groups=groups)
+        chunks = Chunks(energy=4, gradient=8)
         learned = jax.eval_shape(lambda params: Learned(params, optimizer.init(params)), self.params)
         step = make_step(self.wavefunction, optimizer, sampling, 5.0, chunks, trained=trained)
         return step.lower(learned, self.systems, self.walkers, self.widths, jax.random.key(0))
@@ -126,7 +126,7 @@ def test_evaluation(small_model, number, twist):
 
 @pytest.mark.parametrize(
     ("number", "twist", "options"),
-    [(6, GAMMA, {}), (2, GENERAL, {"groups": 3}), (2, GAMMA, {"trained": Trained("low-rank", 2)})],
+    [(6, GAMMA, {}), (2, GENERAL, {}), (2, GAMMA, {"trained": Trained("low-rank", 2)})],
 )
 def test_training(small_model, number, twist, options):
     eigenvectors = "heevd" if any(twist) else "syevd"

@@ -20,8 +20,8 @@ from fnqs_eval.report.report import write_report
 from fnqs_eval.transfer.item_result import ItemResult, write_results
 from fnqs_eval.transfer.learning_curve import Curve, Point
 from fnqs_train.checkpointing.checkpoint import Checkpoints
-from fnqs_train.commands import params_template
 from fnqs_train.config import load_config, save_config
+from fnqs_train.loading import params_template
 from fnqs_train.models.shipped import MODELS
 from fnqs_train.monitoring.metrics import read_metrics
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fnqs.configuration import Configuration, make_configuration
-from fnqs.local_energy import local_energy
+from fnqs.hamiltonian import local_energy
 from fnqs.model_config import ModelConfig
 from fnqs.system import System, make_system
 from fnqs.wavefunction import Context, WaveFunction

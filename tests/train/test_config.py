@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from fnqs.cli.settings import attribute_meanings, to_toml
 from fnqs.errors import InputError
-from fnqs_train.commands import finetune_config
 from fnqs_train.config import RunConfig, changed_keys, describe_config, load_config, recipe_path, save_config
+from fnqs_train.finetune import finetune_config
 
 MINIMAL = 'name = "try"\nsteps = 5\n\n[data]\nrecipe = "set.toml"\n'
 

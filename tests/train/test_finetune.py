@@ -13,9 +13,10 @@ from fnqs_eval.commands import main as evaluate_main
 from fnqs_eval.energies.evaluate import known_dataset
 from fnqs_train import loop
 from fnqs_train.checkpointing.checkpoint import Checkpoints, resolve_checkpoint, restore_meta, restore_params
-from fnqs_train.commands import finetune_main, params_template, train_main
+from fnqs_train.commands import finetune_main, train_main
 from fnqs_train.config import load_config, save_config
 from fnqs_train.finetune import SAVED_EVERY
+from fnqs_train.loading import params_template
 from fnqs_train.monitoring.metrics import read_metrics
 from fnqs_train.run_folder import LOCK_NAME
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from fnqs.local_energy import local_energies
+from fnqs.hamiltonian import local_energies
 from fnqs.optimisation.log_derivatives import log_derivatives
 from fnqs.optimisation.subspace import ALL, Trained, subspace_of
 from fnqs.system import make_system, stack_systems

@@ -11,29 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import jax
-import numpy as np
-
 from fnqs.cli.command_line import CommandParser, positive_float, positive_int, run_command
 from fnqs.cli.settings import to_table, to_toml
 from fnqs.cli.text_streams import lasting
 from fnqs.cli.versions import add_version_option
-from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
 from fnqs.precision import configure
-from fnqs.system import make_system
-from fnqs.wavefunction import WaveFunction
-from fnqs_data.generate.build import cached_dataset
-from fnqs_data.readers import read_records
-from fnqs_data.store.store import Dataset, open_dataset
-from fnqs_train.checkpointing.checkpoint import CheckpointPath, resolve_checkpoint, restore_meta, restore_params
+from fnqs_data.store.store import Dataset
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta
 from fnqs_train.config import (
     CONFIG_NAME,
     RunConfig,
     changed_keys,
     describe_config,
     load_config,
-    recipe_path,
 )
 from fnqs_train.distributed.broadcast import known_to_all
 from fnqs_train.distributed.processes import Place, add_process_options, find_place
@@ -48,6 +39,7 @@ from fnqs_train.finetune import (
     resumed_config,
     training_set,
 )
+from fnqs_train.loading import load_dataset, load_params, read_selected
 from fnqs_train.loop import train
 from fnqs_train.monitoring.convergence import WINDOW
 from fnqs_train.run_folder import delete_run, is_empty, refuse_changes, steps_done, used_alone
@@ -324,60 +316,6 @@ def add_configuration_options(parser: argparse.ArgumentParser, *, required: bool
         metavar="A:B",
         help="frames of the file to take, as in Python: 17 is one, 0:10 the first ten (default: all)",
     )
-
-
-def read_selected(path: Path, frames: str | None) -> list:
-    """Read the records of a file or data set folder that `--frames` selects.
-
-    Raises:
-        InputError: unreadable file or frame, or an empty selection.
-    """
-    chosen = parse_frames(frames) if frames else None
-    records = read_records(path, frames=chosen)
-    if not records:
-        raise InputError(f"{path}: no configurations selected; correct --frames {frames}")
-    return [dataclasses.replace(record, split="train") for record in records]
-
-
-def parse_frames(text: str) -> slice:
-    """Turn "17" or "a:b:c" into a slice.
-
-    Raises:
-        InputError: for anything else.
-    """
-    try:
-        parts = [int(part) if part.strip() else None for part in text.split(":")]
-    except ValueError:
-        parts = []
-    if len(parts) == 1 and parts[0] is not None:
-        return slice(parts[0], parts[0] + 1 or None)
-    if 2 <= len(parts) <= 3:
-        return slice(*parts)
-    raise InputError(f"--frames {text}: give one number, or first:last as in Python")
-
-
-def load_dataset(config: RunConfig) -> Dataset:
-    """Open the data set of a run, building it into the cache when it is not there yet."""
-    source = recipe_path(config)
-    if source.is_dir():
-        return open_dataset(source)
-    return cached_dataset(source, Path(config.data.cache) if config.data.cache else None)
-
-
-def load_params(checkpoint: CheckpointPath, config: RunConfig) -> dict:
-    """Parameters of a checkpoint, checked against the model of its config.
-
-    Raises:
-        InputError: damaged, or of another model.
-    """
-    return restore_params(checkpoint, template=params_template(config))
-
-
-def params_template(config: RunConfig) -> dict:
-    """Shapes and dtypes of the parameters of a config's model."""
-    smallest = make_configuration(6.0 * np.eye(3), [[0.0, 0.0, 0.0], [1.4, 0.0, 0.0]])
-    system = make_system(smallest, config.model)
-    return jax.eval_shape(WaveFunction(config.model).init, jax.random.key(0), system)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
-from fnqs.local_energy import local_energies
+from fnqs.hamiltonian import local_energies
 from fnqs.optimisation.jacobian import Jacobian, StoredJacobian
 from fnqs.optimisation.log_derivatives import log_derivatives
 from fnqs.optimisation.natural_gradient import centre_per_configuration, clip_local_energies, spring, stack_parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from fnqs.errors import InputError
@@ -68,6 +69,16 @@ class Population:
         """Walkers of this process (K, n/P, N, 3) in bohr, widths (K,) in bohr and which of the K are fresh (K,)."""
         arrays, rows = self._arrays[number], self._row[indices]
         return arrays["positions"][rows], arrays["widths"][rows], arrays["visits"][rows] == 0
+
+    def shapes(self, number: int, configurations: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Shapes and types of what `take` returns for so many configurations."""
+        arrays = self._arrays[number]
+        kinds = (
+            (arrays["positions"], arrays["positions"].dtype),
+            (arrays["widths"], np.float32),
+            (arrays["visits"], bool),
+        )
+        return tuple(jax.ShapeDtypeStruct((configurations, *array.shape[1:]), dtype) for array, dtype in kinds)
 
     def ages(self, number: int, indices: np.ndarray, step: int) -> np.ndarray:
         """Count the steps (K,) since the last visits; 0 for those never visited."""

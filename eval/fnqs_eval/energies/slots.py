@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from fnqs.local_energy import local_energies
+from fnqs.hamiltonian import local_energies
 from fnqs.periodic.smooth_distance import wrapped
 from fnqs.sampling.metropolis import adapt_widths, initial_walkers, metropolis
 from fnqs.wavefunction import WaveFunction

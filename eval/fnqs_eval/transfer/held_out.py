@@ -22,8 +22,8 @@ from fnqs_eval.transfer.item_result import Forgetting, ItemResult
 from fnqs_eval.transfer.learning_curve import Curve, Point, evaluated_steps, mean_point
 from fnqs_eval.transfer.protocol import Item, Protocol
 from fnqs_train.checkpointing.checkpoint import FOLDER_NAME, CheckpointPath
-from fnqs_train.commands import finetune_config
 from fnqs_train.config import RunConfig
+from fnqs_train.finetune import finetune_config
 from fnqs_train.loop import train
 from fnqs_train.monitoring.metrics import read_metrics
 from fnqs_train.monitoring.metrics_row import column
@@ -97,8 +97,12 @@ def run_item(
             points.append(_mean(energies(f"{name}-{step}", partial(training.params_at, step), step, rough)))
         return tuple(points)
 
-    announce(f"{item.name}: {len(records)} configurations zero-shot")
-    single = energies("zero-shot", lambda: foundation.params, 0, exact)
+    def foundation_params() -> dict:
+        # Asked for once the results of an earlier run have been found to be of the same protocol.
+        announce(f"{item.name}: {len(records)} configurations zero-shot")
+        return foundation.params
+
+    single = energies("zero-shot", foundation_params, 0, exact)
     zero_shot = _mean(single)
     tuned, scratch = (_Training(foundation, item, records, name) for name in ("fine-tuned", "from-scratch"))
     tuned_points = (zero_shot, *curve(tuned, "fine-tuned", item.finetune_steps))

@@ -76,7 +76,8 @@ def map_walkers(function, per_configuration, walkers: jax.Array, chunk: int):
 
     def one(argument):
         owner, electrons = argument
-        return jax.vmap(function)(*jax.tree.map(lambda leaf: leaf[owner], per_configuration), electrons)
+        own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[owner], per_configuration)
+        return jax.vmap(function)(*own, electrons)
 
     results = jax.lax.map(one, (owners, parts))
     return jax.tree.map(lambda x: x.reshape(configurations, number, *x.shape[3:]), results)

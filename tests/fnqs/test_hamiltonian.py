@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fnqs.ewald import ewald_energy
-from fnqs.local_energy import local_energies, local_energy, map_walkers
+from fnqs.hamiltonian import local_energies, local_energy, map_walkers
 from fnqs.system import stack_systems
 
 GAMMA = (0.0, 0.0, 0.0)
