@@ -16,8 +16,9 @@ from fnqs_eval.dmc.projector import BLOCK
 from fnqs_eval.dmc.result import print_table, result_from_json, with_zero, write_csv, write_json
 from fnqs_eval.energies.journal import SUFFIX, Journal, fingerprint
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta
-from fnqs_train.commands import add_configuration_options, load_params, read_selected
+from fnqs_train.commands import add_configuration_options
 from fnqs_train.config import load_config
+from fnqs_train.loading import load_params, read_selected
 from fnqs_train.models.shipped import results_folder
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnqs.ewald import ewald_energy
-from fnqs.local_energy import map_walkers
+from fnqs.hamiltonian import map_walkers
 from fnqs.periodic.smooth_distance import wrapped
 from fnqs.sampling.diffusion import Guide, Moved, Projection, diffuse
 from fnqs.system import System
