@@ -75,8 +75,10 @@ class Processes:
 def run(folder: Path, processes: int, devices: int, **options) -> Path:
     started = Processes(folder, processes, devices, **options)
     assert started.end() == [0] * processes, started.said()[-3000:]
-    # Arrays that come in two layouts would compile every program twice.
-    assert re.search(rf"{processes * devices} devices, late compilations 0\n", started.said())
+    # Arrays that come in two layouts would compile every program twice. A resumed run compiles one program late: that
+    # which equilibrates for the first comparison with the untrained parameters, at step 40 here.
+    late = "[01]" if options.get("resume") else "0"
+    assert re.search(rf"{processes * devices} devices, late compilations {late}\n", started.said())
     return folder / "run"
 
 
