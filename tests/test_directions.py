@@ -12,7 +12,7 @@ PACKAGES = {
     "fnqs_data": "datasets/fnqs_data",
     "fnqs_train": "train/fnqs_train",
     "fnqs_eval": "eval/fnqs_eval",
-}  # noqa: E501
+}
 ORDER = list(PACKAGES)
 """A package imports from itself and from those before it."""
 
