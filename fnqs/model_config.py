@@ -17,6 +17,7 @@ class ModelConfig:
         features: width of electron features.
         vectors: vector channels of an electron (also of a proton).
         amplitudes: electron-dependent amplitudes of each orbital.
+        level_bumps: parts of the spectrum of the Hamiltonian that the amplitudes tell apart; 0 for none.
         occupancies: hidden features of the electrons around a proton, on which its orbitals depend.
         message_rounds: electron message-passing rounds after the first density sums.
         proton_features: width of proton features; they are computed once per configuration, not per walker.
@@ -32,6 +33,7 @@ class ModelConfig:
     features: int = 32
     vectors: int = 8
     amplitudes: int = 8
+    level_bumps: int = 5
     occupancies: int = 16
     message_rounds: int = 1
     proton_features: int = 32

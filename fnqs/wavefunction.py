@@ -19,9 +19,10 @@ import jax.numpy as jnp
 from fnqs.ansatz.density_waves import EXPONENTS, WaveFactor, log_wave_factor, wave_factor
 from fnqs.ansatz.geminal import Pairing, filled, log_pairs, orbitals, pair_functions, pairing_matrix, sum_terms
 from fnqs.ansatz.jastrow import PAIR_RATES, PairFactor, whitened_pairs
+from fnqs.ansatz.level_gates import LevelGates, bumps, gated_levels
 from fnqs.ansatz.message_passing import ElectronNetwork, Linear, ProtonNetwork, radial_rates
 from fnqs.ansatz.open_shell import FREE_ELECTRON_FERMI_ENERGY, STATES
-from fnqs.ansatz.orbital_basis import orbitals_per_proton, shells
+from fnqs.ansatz.orbital_basis import OrbitalBasis, orbitals_per_proton, shells
 from fnqs.ansatz.pair_features import (
     distances,
     off_diagonal,
@@ -35,6 +36,7 @@ from fnqs.laplacian.jet import (
     Field,
     Jet,
     add,
+    concatenate,
     elementwise,
     independent,
     linear,
@@ -86,6 +88,7 @@ class Context:
         modulation: (1 + message_rounds, F) factors of the electrons' features.
         neighbourhood: of the protons, for the factors of their orbitals; None where the orbitals are plane waves.
         amplitudes: (D, A, B) how the electrons' amplitudes act on each orbital.
+        level_gates: how the same amplitudes act on the levels of H, for each determinant; None where they do not.
         pairing: the pairs of D determinants in double precision, complex at a general twist.
         plane_waves: the orbitals, B = N/2, where they are not those of the protons.
     """
@@ -105,6 +108,7 @@ class Context:
     modulation: jax.Array
     neighbourhood: Neighbourhood | None
     amplitudes: jax.Array
+    level_gates: LevelGates | None
     pairing: Pairing
     plane_waves: PlaneWaves | None
 
@@ -156,13 +160,15 @@ class Encoder(nn.Module):
             head("proton_wave_head", len(EXPONENTS), gain=0.0),
             Linear(2 * len(EXPONENTS), name="electron_wave_head", gain=0.0)(average).reshape(2, -1),
         )
-        plane_waves, neighbourhood = system.plane_waves, None
+        plane_waves, neighbourhood, level_gates = system.plane_waves, None, None
         if plane_waves is not None:
             amplitudes = WaveAmplitudes(config, name="plane_waves")(plane_waves, average, density)
             unit = jnp.eye(number // 2, dtype=density.dtype)
             pairing = Pairing(jnp.broadcast_to(unit, (config.determinants, *unit.shape)))
         else:
             amplitudes, pairing = self._levels(head, average, system, density)
+            if config.level_bumps:
+                level_gates = self._level_gates(average, system.basis)
             neighbourhood = Neighbourhood(
                 bias=head("occupancy_head", config.occupancies),
                 filters=Linear(config.occupancies, bias=False, name="occupancy_filters")(radial),
@@ -183,9 +189,30 @@ class Encoder(nn.Module):
             neighbourhood=neighbourhood,
             modulation=1 + modulation.reshape(layers, config.features),
             amplitudes=amplitudes,
+            level_gates=level_gates,
             pairing=pairing,
             plane_waves=plane_waves,
         )
+
+    def _level_gates(self, average: jax.Array, basis: OrbitalBasis) -> LevelGates:
+        """Read out of the mean of the protons' features what the amplitudes do to the levels, in float64.
+
+        Args:
+            average: (F,).
+            basis: of the configuration.
+        """
+        config = self.config
+        kinds = int(shells(config)[-1]) + 1
+        shape = (config.determinants, kinds, config.amplitudes, config.level_bumps)
+        weights = Linear(math.prod(shape), name="level_head")(average).reshape(shape)
+        weights = weights + self.param("level_profiles", nn.initializers.normal(1.0), shape, jnp.float32)
+        vectors = jnp.asarray(basis.vectors)
+        levels = jnp.asarray(basis.levels)
+        profiles = widen(weights) @ bumps(levels, config.level_bumps)
+        outward = jnp.asarray(basis.inverse).T.astype(vectors.dtype) @ vectors
+        homeward = vectors.conj().T @ jnp.asarray(basis.root).T.astype(vectors.dtype)
+        every = (config.determinants, *outward.shape)
+        return LevelGates(jnp.broadcast_to(outward, every), jnp.broadcast_to(homeward, every), profiles)
 
     def _levels(
         self, head: Callable[..., jax.Array], average: jax.Array, system: System, density: jax.Array
@@ -285,7 +312,11 @@ class Amplitude(nn.Module):
         coordinates = independent(electrons) if derivatives else electrons
         flow = Linear(config.vectors, gain=0.01, name="backflow")(features)
         positions = add(coordinates, scale(product("ic,ixc->ix", flow, vectors), context.density))
-        gates = Linear(config.amplitudes, gain=0.01, name="amplitudes")(features)
+        if config.level_bumps:
+            read = elementwise(nn.silu, Linear(config.features, name="amplitudes_hidden")(features))
+            gates = Linear(config.amplitudes, gain=0.01, name="amplitudes")(concatenate([features, read]))
+        else:
+            gates = Linear(config.amplitudes, gain=0.01, name="amplitudes")(features)
         # Orbitals overlap strongly, so the pairs are small differences of large terms, and the determinant is one of
         # the pairs: float64 from here on. Rounded backflow positions and gates are but a slightly different walker.
         local, gates = widen(positions), widen(gates)
@@ -304,7 +335,13 @@ class Amplitude(nn.Module):
         phases, logs = [], []
         for term in range(config.determinants):
             mixing = widen(context.amplitudes[term])
-            mixed = values * (1 + gates @ mixing) if frame is None else gated(values, frame, gates, mixing)
+            if context.level_gates is not None:
+                through = jax.tree.map(lambda part, term=term: part[term], context.level_gates)
+                mixed = gated_levels(values, frame, gates, mixing, through, shells(config))
+            elif frame is None:
+                mixed = values * (1 + gates @ mixing)
+            else:
+                mixed = gated(values, frame, gates, mixing)
             if factors is None:
                 pairs = partial(pair_functions, mixed)
             else:

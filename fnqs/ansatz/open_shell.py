@@ -75,7 +75,7 @@ def fill_lowest(
     """
     pairs = (int(sites.max()) + 1) // 2
     shell = closed_shells(len(energies), pairs)
-    first, last = _shell(energies, pairs, SAME_LEVEL * _fermi_energy(cell, pairs))
+    first, last = _shell(energies, pairs, SAME_LEVEL * free_electron_fermi_energy(cell, pairs))
     if last == pairs:
         return shell
     number = last - first
@@ -111,7 +111,7 @@ def find_open_shell(
         counts: numbers of grid points along the lattice vectors.
     """
     pairs = (int(sites.max()) + 1) // 2
-    fermi_energy = _fermi_energy(cell, pairs)
+    fermi_energy = free_electron_fermi_energy(cell, pairs)
     first, last = _shell(energies, pairs, SAME_LEVEL * fermi_energy)
     if last == pairs or pairs - first != 1 or last - first > MOST_LEVELS:
         return None
@@ -154,7 +154,15 @@ def _pair_states(
     matrix = matrix + np.diag(np.add.outer(energies, energies).ravel())
     tie = _tie(orbitals, fields, sites)
     matrix = matrix + np.kron(tie, np.eye(number)) + np.kron(np.eye(number), tie)
-    found, vectors = np.linalg.eigh(matrix)
+    # Singlets: T symmetric
+    i, j = np.triu_indices(number)
+    basis = np.zeros((number, number, len(i)))
+    basis[i, j, np.arange(len(i))] += 0.5
+    basis[j, i, np.arange(len(i))] += 0.5
+    basis = basis.reshape(number**2, -1)
+    basis /= np.linalg.norm(basis, axis=0)
+    found, vectors = np.linalg.eigh(basis.T @ matrix @ basis)
+    vectors = basis @ vectors
     distinct = np.flatnonzero(np.diff(found, prepend=-np.inf) > SAME_STATE)[:STATES]
     states = vectors[:, distinct].T
     # Levels of one energy come in any combination, states with any sign: only the pairs of basis functions do not.
@@ -179,7 +187,7 @@ def _tie(orbitals: np.ndarray, fields: np.ndarray, sites: np.ndarray) -> np.ndar
     return TIE * tie / np.linalg.norm(tie)
 
 
-def _fermi_energy(cell: np.ndarray, pairs: int) -> float:
+def free_electron_fermi_energy(cell: np.ndarray, pairs: int) -> float:
     """Fermi energy of as many free electrons, Ha."""
     volume = abs(np.linalg.det(cell))
     return FREE_ELECTRON_FERMI_ENERGY / (3 * volume / (8 * np.pi * pairs)) ** (2 / 3)

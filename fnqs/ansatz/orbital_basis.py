@@ -13,9 +13,16 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from scipy.special import k1
+from scipy.optimize import brentq
+from scipy.special import expit, k1
 
-from fnqs.ansatz.open_shell import OpenShell, closed_shells, fill_lowest, find_open_shell
+from fnqs.ansatz.open_shell import (
+    OpenShell,
+    closed_shells,
+    fill_lowest,
+    find_open_shell,
+    free_electron_fermi_energy,
+)
 from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
 from fnqs.periodic.cell import reciprocal_vectors, shortest_wave_vector
@@ -42,6 +49,9 @@ ROUNDING = 0.8
 RETURNED = 0.7
 """Part of the attraction lost by rounding that a Gaussian gives back."""
 
+SMEARING = 0.125
+"""Temperature, in Fermi energies, that the chemical potential of the levels belongs to."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -54,6 +64,9 @@ class OrbitalBasis:
         inverse: (B, B) inverse of R.
         hamiltonian: (B, B) R^-1 H R^-T in Ha, between orbitals made orthogonal symmetrically (Loewdin), each of which
             keeps its proton and its shell; complex at a general twist.
+        levels: (B,) ascending eigenvalues of the Hamiltonian relative to the chemical potential, in Fermi energies of
+            free electrons.
+        vectors: (B, B) its eigenvectors, one a column.
         shell: how its levels are filled; not used at a general twist.
         wave_vector: (3,) the twist as the shortest wave vector, 1/bohr.
     """
@@ -61,6 +74,8 @@ class OrbitalBasis:
     root: np.ndarray
     inverse: np.ndarray
     hamiltonian: np.ndarray
+    levels: np.ndarray
+    vectors: np.ndarray
     shell: OpenShell
     wave_vector: np.ndarray
 
@@ -100,18 +115,34 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     inverse = inverse * norm[None]
     pairs = len(protons) // 2
     shell = closed_shells(len(projected), pairs)
+    energies, vectors = np.linalg.eigh(projected)
+    fermi_energy = free_electron_fermi_energy(cell, pairs)
     if not np.iscomplexobj(projected):
-        energies, vectors = np.linalg.eigh(projected)
         sites = np.repeat(np.arange(len(protons)), orbitals_per_proton(config))
-        levels = energies, inverse.T @ vectors, values, sites, cell
+        arguments = energies, inverse.T @ vectors, values, sites, cell
         slater = config.antisymmetric == "slater"
-        shell = (fill_lowest(*levels) if slater else find_open_shell(*levels, counts)) or shell
+        shell = (fill_lowest(*arguments) if slater else find_open_shell(*arguments, counts)) or shell
     return OrbitalBasis(
         root=root / norm[:, None],
         inverse=inverse,
         hamiltonian=projected,
+        levels=(energies - _chemical_potential(energies, pairs, SMEARING * fermi_energy)) / fermi_energy,
+        vectors=vectors,
         shell=shell,
         wave_vector=wave_vector,
+    )
+
+
+def _chemical_potential(energies: np.ndarray, pairs: int, temperature: float) -> float:
+    """Chemical potential (Ha) at which Fermi functions of the levels sum to the number of pairs."""
+    margin = 40 * temperature
+    return float(
+        brentq(
+            lambda potential: np.sum(expit((potential - energies) / temperature)) - pairs,
+            energies[0] - margin,
+            energies[-1] + margin,
+            xtol=1e-14,
+        )
     )
 
 

@@ -72,16 +72,22 @@ def gated(values: Jet, frame: jax.Array, gates: Jet, mixing: jax.Array) -> Parti
     Returns:
         (N, B) with Y = 3 + A coordinates: those of the frame and the gates, what the frame sees of them taken out.
     """
-    along = jnp.einsum("wit,tia->wia", frame, gates.jacobian)
-    across = jnp.moveaxis(gates.jacobian, 2, 0) - jnp.einsum("wia,wit->ati", along, frame)
+    along, across = along_and_across(frame, gates)
     factor = linear(lambda a: a @ mixing, Jet(gates.value, along, gates.laplacian))
     result = product("ib,ib->ib", Jet(1 + factor.value, factor.jacobian, factor.laplacian), values)
     return ParticleJet(
         result.value,
         jnp.concatenate([result.jacobian, mixing[:, None] * values.value]),
-        jnp.concatenate([frame, jnp.swapaxes(across, 1, 2)]),
+        jnp.concatenate([frame, across]),
         result.laplacian,
     )
+
+
+def along_and_across(frame: jax.Array, gates: Jet) -> tuple[jax.Array, jax.Array]:
+    """Derivatives of gates (N, A) in the frame, (3, N, A), and what the frame does not see of them, (A, N, T)."""
+    along = jnp.einsum("wit,tia->wia", frame, gates.jacobian)
+    across = jnp.moveaxis(gates.jacobian, 2, 0) - jnp.einsum("wia,wit->ati", along, frame)
+    return along, jnp.swapaxes(across, 1, 2)
 
 
 def bilinear_pairs(left: ParticleJet, right: ParticleJet, matrix: jax.Array) -> Jet:
