@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Spin = Literal["singlet", "triplet"]
+"""Total spin of the wave function, 0 or 1, by that of its last pair; all others are singlets."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -25,6 +28,7 @@ class ModelConfig:
         determinants: pairing terms summed.
         antisymmetric: pairing: correlated pairs of levels of a learned Hamiltonian; slater: its lowest levels, filled;
             plane_waves: the lowest plane waves, filled, at Gamma only. The last two are there for comparison.
+        spin: of the last pair, at Gamma; at a twist all pairs are singlets.
     """
 
     s_exponents: tuple[float, ...] = (1.2, 0.4, 0.13)
@@ -40,3 +44,4 @@ class ModelConfig:
     proton_rounds: int = 2
     determinants: int = 1
     antisymmetric: Literal["pairing", "slater", "plane_waves"] = "pairing"
+    spin: Spin = "singlet"

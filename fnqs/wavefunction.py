@@ -17,11 +17,19 @@ import jax
 import jax.numpy as jnp
 
 from fnqs.ansatz.density_waves import EXPONENTS, WaveFactor, log_wave_factor, wave_factor
-from fnqs.ansatz.geminal import Pairing, filled, log_pairs, orbitals, pair_functions, pairing_matrix, sum_terms
+from fnqs.ansatz.geminal import (
+    Pairing,
+    log_pairs,
+    orbitals,
+    pair_functions,
+    pairing_matrix,
+    slater_pairs,
+    sum_terms,
+)
 from fnqs.ansatz.jastrow import PAIR_RATES, PairFactor, whitened_pairs
 from fnqs.ansatz.level_gates import LevelGates, bumps, gated_levels
 from fnqs.ansatz.message_passing import ElectronNetwork, Linear, ProtonNetwork, radial_rates
-from fnqs.ansatz.open_shell import FREE_ELECTRON_FERMI_ENERGY, STATES
+from fnqs.ansatz.open_shell import FREE_ELECTRON_FERMI_ENERGY
 from fnqs.ansatz.orbital_basis import OrbitalBasis, orbitals_per_proton, shells
 from fnqs.ansatz.pair_features import (
     distances,
@@ -64,8 +72,11 @@ cross, with derivatives by the levels' energies that end the optimisation; gaps 
 START_VIRTUAL = 0.1
 """Amplitude of the pairs in empty levels that an untrained model starts with."""
 
-START_OPEN_SHELL = 0.3
-"""Amplitude of the last pair in an open shell that an untrained model starts with."""
+START_LAST_PAIR = 0.3
+"""Amplitude of the last pair that an untrained model starts with, where closed shells have a 1."""
+
+RATIO_RANGE = 4.0
+"""Factor by which training may raise or lower the weight of the last pair beside closed shells."""
 
 
 @jax.tree_util.register_dataclass
@@ -233,26 +244,27 @@ class Encoder(nn.Module):
         onsite = head("onsite_head", terms, shell[-1] + 1)[..., shell]
         onsite = jnp.moveaxis(onsite, 0, 1).reshape(terms, number * kinds)
         fermi_energy = FREE_ELECTRON_FERMI_ENERGY / density**2
+        if config.antisymmetric == "slater" and not jnp.iscomplexobj(system.basis.hamiltonian):
+            cold = jnp.full(terms, COLD) / fermi_energy
+            return amplitudes, jax.vmap(partial(slater_pairs, system.basis))(onsite.astype(density.dtype), cold)
         if config.antisymmetric == "slater":
             inverse_temperature = jnp.full(terms, COLD) / fermi_energy
-            virtual = jnp.zeros(terms)
-            open_shell = jnp.zeros((terms, STATES)).at[:, 0].set(1)
+            virtual, last_pair = jnp.zeros(terms), jnp.ones((terms, 2))
         else:
             sharpness = sharpness_of(Linear(terms, name="sharpness_head", gain=0.1)(average).astype(density.dtype))
             inverse_temperature = sharpness / fermi_energy
             # Bounded by the weight of the closed shells, which must not be left for empty levels.
             virtual = Linear(terms, name="virtual_head", gain=0.1)(average)
             virtual = nn.sigmoid(virtual + math.log(START_VIRTUAL / (1 - START_VIRTUAL)))
-            # Starts in the lowest state: one of another symmetry, once mixed in, leaves as slowly as the gap is small.
-            open_shell = Linear(terms * STATES, name="open_shell_head", gain=0.0)(average).reshape(terms, STATES)
-            open_shell = last_pair(open_shell)
+            last_pair = Linear(2 * terms, name="last_pair_head", gain=0.0)(average).reshape(terms, 2)
+            last_pair = last_pair_of(last_pair)
         pairing = jax.vmap(partial(pairing_matrix, system.basis, pairs=number // 2))(
             onsite.astype(density.dtype),
             inverse_temperature,
             virtual.astype(density.dtype),
-            open_shell.astype(density.dtype),
+            last_pair.astype(density.dtype),
         )
-        return amplitudes, filled(pairing) if config.antisymmetric == "slater" else pairing
+        return amplitudes, pairing
 
 
 def sharpness_of(numbers: jax.Array) -> jax.Array:
@@ -261,15 +273,15 @@ def sharpness_of(numbers: jax.Array) -> jax.Array:
     return START_SHARPNESS * jnp.exp(bound * jnp.tanh(numbers / bound))
 
 
-def last_pair(numbers: jax.Array) -> jax.Array:
-    """Coefficients (D, K) of an open shell's pair states, from what the network gives: size, then ratios to the first.
+def last_pair_of(numbers: jax.Array) -> jax.Array:
+    """Size and weight (D, 2) of the last pair, from what the network gives.
 
-    A second pair from the shell has the wrong symmetry, so the best size is small; as an exponential of a number it
-    becomes so without large derivatives.
+    A second pair of its kind has the wrong symmetry, so the best size is small; as an exponential of a number it
+    becomes so without large derivatives. The weight is around 1, bounded smoothly.
     """
-    size = nn.sigmoid(numbers[:, :1] + math.log(START_OPEN_SHELL / (1 - START_OPEN_SHELL)))
-    ratios = numbers.at[:, 0].set(1)
-    return size * ratios / jnp.linalg.norm(ratios, axis=1, keepdims=True)
+    size = nn.sigmoid(numbers[:, 0] + math.log(START_LAST_PAIR / (1 - START_LAST_PAIR)))
+    bound = math.log(RATIO_RANGE)
+    return jnp.stack([size, jnp.exp(bound * jnp.tanh(numbers[:, 1] / bound))], axis=1)
 
 
 class Amplitude(nn.Module):

@@ -50,7 +50,7 @@ def paired_levels(
     fillings: jax.Array,
     weights: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """sum_m w_m inverse^T F_m(M) inverse and (F_1 - F_0)(M) shell, M = H + diag(onsite).
+    """sum_m w_km inverse^T F_m(M) inverse for every k, and (F_1 - F_0)(M) shell, M = H + diag(onsite).
 
     F_m is the Fermi function of filling m, H is real; a weight that is negative gives the levels between two fillings
     pairs of the other sign. The same as with `fermi_matrix`, but one diagonalisation serves all fillings and the
@@ -64,10 +64,10 @@ def paired_levels(
         onsite: (B,) Ha.
         inverse_temperature: () beta, 1/Ha.
         fillings: (M,) the traces of the F_m, M >= 2.
-        weights: (M,) w_m.
+        weights: (K, M) w.
 
     Returns:
-        (B, B) symmetric, and (B, G): what the shell has of the levels between the first two fillings.
+        (K, B, B) symmetric, and (B, G): what the shell has of the levels between the first two fillings.
     """
     return _paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)[0]
 
@@ -84,7 +84,8 @@ def _paired_levels_jvp(primals, tangents):
     value, vectors, occupations, centred = _paired_levels(*primals)
     levels, moved = vectors.T @ inverse, (vectors.T * d_onsite) @ vectors
     changes = jax.vmap(lambda f, x: _change(moved, d_beta, f, x, beta))(occupations, centred)
-    change = jnp.einsum("m,mab->ab", weights, changes) + jnp.diag(d_weights @ occupations)
+    direct = jax.vmap(jnp.diag)(d_weights @ occupations)
+    change = jnp.einsum("km,mab->kab", weights, changes) + direct
     followed = vectors @ ((changes[1] - changes[0]) @ (vectors.T @ shell))
     return value, (levels.T @ change @ levels, followed)
 
@@ -95,7 +96,8 @@ def _paired_levels(inverse, hamiltonian, shell, onsite, beta, fillings, weights)
     occupations, centred = jax.vmap(lambda filling: _occupy(energies, beta, filling))(fillings)
     levels = vectors.T @ inverse
     followed = (vectors * (occupations[1] - occupations[0])) @ (vectors.T @ shell)
-    return ((levels.T * (weights @ occupations)) @ levels, followed), vectors, occupations, centred
+    pairs = jax.vmap(lambda weight: (levels.T * (weight @ occupations)) @ levels)(weights)
+    return (pairs, followed), vectors, occupations, centred
 
 
 def _change(rotated: jax.Array, d_beta: jax.Array, occupations: jax.Array, centred: jax.Array, beta: jax.Array):

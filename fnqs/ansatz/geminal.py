@@ -26,7 +26,6 @@ from fnqs.laplacian.jet import (
     linear,
     log_determinant,
     product,
-    scale,
     shift,
 )
 from fnqs.laplacian.particle_jet import ParticleJet, bilinear_pairs, halves
@@ -34,7 +33,7 @@ from fnqs.model_config import ModelConfig
 from fnqs.periodic.smooth_distance import SmoothLattice, smooth_pair
 
 LEAST_KEPT = 0.1
-"""Share of an open shell below which what is left of it is no longer magnified."""
+"""Share of the last pair's levels below which what is left of them is no longer magnified."""
 
 
 @jax.tree_util.register_dataclass
@@ -43,15 +42,16 @@ class Pairing:
     """The pairs of one determinant (any leading batch axes), for unnormalised orbitals, float64 or complex128.
 
     Attributes:
-        closed: (B, B) P, the pairs in closed shells and in empty levels.
-        last: (B, B) the last pair of an open shell, up spin along the rows; zero without one, None where psi has none
-            in any configuration.
-        open_shell: () 1 with an open shell, else 0.
+        closed: (B, B) N/2 pairs in closed shells, with those in empty levels.
+        below: (B, B) one pair fewer; this and the following are None where psi has closed shells only.
+        last: (B, B) the last pair, up spin along the rows, times a small number.
+        weights: (2,) of the closed shells, and of the last pair divided by that number.
     """
 
     closed: jax.Array
+    below: jax.Array | None = None
     last: jax.Array | None = None
-    open_shell: jax.Array | None = None
+    weights: jax.Array | None = None
 
 
 def pairing_matrix(
@@ -59,7 +59,7 @@ def pairing_matrix(
     onsite: jax.Array,
     inverse_temperature: jax.Array,
     virtual: jax.Array,
-    open_shell: jax.Array,
+    last_pair: jax.Array,
     pairs: int,
 ) -> Pairing:
     """Pair the levels of H = H_0 + v, where v is learned, diagonal in symmetrically orthogonalised orbitals.
@@ -68,10 +68,11 @@ def pairing_matrix(
     moves them by up to |v| times the square root of the condition number of S, in dense cells by 30 to 80 times |v|:
     log psi then had derivatives that ended the optimisation.
 
-    Real H: P = F_closed(H) - l (F_virtual(H) - F_shell(H)): pairs of time-reversed states in the closed shells,
-    pairs of the other sign in the lowest empty levels (as in a stretched bond: sigma_g^2 - l sigma_u^2); and the last
-    pair V T V^T of an open shell. Its levels V are those of H_0, projected on the shell of H: closed shells
-    and last pair are made of the same orbitals whatever is learned, as the Jastrow factor, which meets both, needs.
+    Real H: P = F_n(H) - l (F_2n(H) - F_n(H)), n = N/2: pairs of time-reversed states in the closed shells, pairs of
+    the other sign in the lowest empty levels (as in a stretched bond: sigma_g^2 - l sigma_u^2). Beside them the same
+    with n - 1 pairs, and the last pair V T V^T. Its levels V are those of H_0, projected on the levels of H that the
+    pair takes: closed shells and last pair are made of the same orbitals whatever is learned, as the Jastrow factor,
+    which meets both, needs.
     Complex H (a general twist): both spins fill the same N/2 lowest states, P = C C^T without conjugation, so that
     both carry the same twist; C = F(H) V with the occupied eigenvectors V held fixed keeps derivatives finite where
     levels cross.
@@ -85,22 +86,27 @@ def pairing_matrix(
         onsite: (B,) v, Ha.
         inverse_temperature: () 1/Ha.
         virtual: () l.
-        open_shell: (K,) coefficients of the pair states of an open shell.
+        last_pair: (2,) size of the last pair, and the weight of what it does beside closed shells.
         pairs: N/2.
 
     Returns:
-        the pairs; all symmetric but for triplets in an open shell.
+        the pairs; all symmetric but for the last one of a triplet.
     """
     if not jnp.iscomplexobj(basis.hamiltonian):
         inverse, hamiltonian = jnp.asarray(basis.inverse), jnp.asarray(basis.hamiltonian)
-        fillings = jnp.asarray(basis.shell.fillings).astype(onsite.dtype)
-        states = jnp.asarray(basis.shell.states)
-        weights = jnp.stack([jnp.ones_like(virtual), virtual, -virtual])
+        filled = jnp.asarray([pairs, 2.0 * pairs], onsite.dtype)
+        fillings = jnp.concatenate([jnp.asarray(basis.shell.fillings).astype(onsite.dtype), filled])
+        one, none = jnp.ones_like(virtual), jnp.zeros_like(virtual)
+        weights = jnp.stack(
+            [jnp.stack([none, none, none, one + virtual, -virtual]), jnp.stack([one, virtual, -virtual, none, none])]
+        )
+        state = jnp.asarray(basis.shell.state)
         shell = jnp.asarray(basis.root).T @ jnp.asarray(basis.shell.levels)
-        closed, followed = paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)
-        levels = inverse.T @ (followed / _kept(shell, followed))
-        last = jnp.einsum("k,kgh->gh", open_shell, states)
-        return Pairing(closed, levels @ last @ levels.T, jnp.any(states != 0).astype(closed.dtype))
+        both, followed = paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)
+        levels = inverse.T @ (followed / _kept(shell @ state, followed @ state))
+        size, ratio = last_pair
+        shares = jnp.stack([jnp.asarray(basis.shell.closed), ratio / (2 * size)])
+        return Pairing(both[0], both[1], size * (levels @ state @ levels.T), shares)
     filling = jnp.asarray(pairs, onsite.dtype)
     hamiltonian = basis.hamiltonian + jnp.diag(onsite).astype(basis.hamiltonian.dtype)
     occupations = fermi_matrix(hamiltonian, inverse_temperature, filling)
@@ -117,13 +123,21 @@ def pairing_matrix(
     return Pairing(carried @ carried.T)
 
 
-def filled(pairing: Pairing) -> Pairing:
-    """Take the levels of the last pair among the closed ones, as a Slater determinant does."""
-    return pairing if pairing.last is None else Pairing(pairing.closed + pairing.last)
+def slater_pairs(basis: OrbitalBasis, onsite: jax.Array, inverse_temperature: jax.Array) -> Pairing:
+    """Fill the levels of a Slater determinant, a last shell among them; arguments as those of `pairing_matrix`."""
+    if jnp.iscomplexobj(basis.hamiltonian):
+        raise ValueError("at a twist a Slater determinant is a pairing_matrix")
+    inverse, hamiltonian = jnp.asarray(basis.inverse), jnp.asarray(basis.hamiltonian)
+    shell = jnp.asarray(basis.root).T @ jnp.asarray(basis.shell.levels)
+    fillings = jnp.asarray(basis.shell.fillings).astype(onsite.dtype)
+    weights = jnp.zeros((1, len(fillings)), onsite.dtype).at[0, 0].set(1)
+    below, followed = paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)
+    levels = inverse.T @ (followed / _kept(shell, followed))
+    return Pairing(below[0] + levels @ jnp.asarray(basis.shell.state) @ levels.T)
 
 
 def _kept(shell: jax.Array, followed: jax.Array) -> jax.Array:
-    """Share () of an open shell (B, G) left where it has followed H: 1 without a shell, LEAST_KEPT at least."""
+    """Share () of a last pair's levels (B, G) left where they have followed H: 1 without any, LEAST_KEPT at least."""
     size = jnp.sum(shell**2)
     share = jnp.sum(shell * followed) / jnp.where(size == 0, 1.0, size)
     return jnp.where(size == 0, 1.0, jnp.maximum(share, LEAST_KEPT))
@@ -143,18 +157,21 @@ def orbitals(lattice: SmoothLattice, protons: jax.Array, positions: Field, confi
 def log_pairs(pair_functions: Callable[[jax.Array], Field], pairing: Pairing) -> tuple[jax.Array, Field]:
     """Phase and log of the antisymmetric part of one determinant.
 
-    Without an open shell det C, C = pair_functions(closed). With one det(C + T) - det(C - T), T = pair_functions(last):
-    what has an odd number of pairs in the shell. The closed shells are full, so an even number there means a pair that
+    det A, A = pair_functions(closed), and with a last pair w_0 det A + w_1 [det(C + T) - det(C - T)], C and T those of
+    `below` and `last`: what has an odd number of pairs of the last one's kind. An even number there means a pair that
     is missing below or a second pair in the shell, both of the wrong symmetry.
     """
-    if pairing.last is None or pairing.open_shell is None:
+    if pairing.below is None or pairing.last is None or pairing.weights is None:
         return log_determinant(pair_functions(pairing.closed))
-    # Both kinds of pairs, and both signs, are batches of one computation.
-    both = jax.vmap(pair_functions)(jnp.stack([pairing.closed, pairing.last]))
-    closed, last = (jax.tree.map(lambda part, kind=kind: part[kind], both) for kind in (0, 1))
-    phases, logs = jax.vmap(lambda sign: log_determinant(add(closed, scale(last, sign))))(jnp.asarray([1.0, -1.0]))
-    terms = [jax.tree.map(lambda part, term=term: part[term], logs) for term in (0, 1)]
-    return sum_terms([phases[0], -pairing.open_shell * phases[1]], terms, jnp.zeros(2))
+    # All kinds of pairs are a batch of one computation, and so are the determinants.
+    every = jax.vmap(pair_functions)(jnp.stack([pairing.closed, pairing.below, pairing.last]))
+    closed, below, last = (jax.tree.map(lambda part, kind=kind: part[kind], every) for kind in range(3))
+    terms = [closed, add(below, last), add(below, linear(jnp.negative, last))]
+    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *terms)
+    phases, logs = jax.vmap(log_determinant)(stacked)
+    first, second = pairing.weights
+    signed = [first * phases[0], second * phases[1], -second * phases[2]]
+    return sum_terms(signed, [jax.tree.map(lambda part, k=k: part[k], logs) for k in range(3)], jnp.zeros(3))
 
 
 def sum_terms(phases: list[jax.Array], logs: list[Field], weights: jax.Array) -> tuple[jax.Array, Field]:

@@ -1,8 +1,8 @@
 """Backflow that differs from level to level: amplitudes of the levels of H that depend on the electron.
 
 In a crystal all protons are alike, so factors of the protons' orbitals act on a state near the Fermi level as they act
-on the bottom of the band. Smooth functions of the mean-field Hamiltonian tell them apart: u(i) = chi(i) (1 + sum_l h_l(i)
-T_l), where the T_l are bumps over the spectrum of H that sum to one and h_l(i) is read out of the features of
+on the bottom of the band. Smooth functions of the mean-field Hamiltonian tell them apart: u(i) = chi(i) (1 + sum_l
+h_l(i) T_l), where the T_l are bumps over the spectrum of H that sum to one and h_l(i) is read out of the features of
 electron i, for each shell of the protons' orbitals. T_l is a function of a matrix: it needs no gauge, does not see
 whether levels are degenerate, is smooth in the protons, and means the same in every cell.
 """

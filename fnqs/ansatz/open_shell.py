@@ -1,10 +1,13 @@
-"""The last pair of electrons in a degenerate shell: which pairs of levels it takes, and with which signs.
+"""The last pair of electrons, which may find several levels at the Fermi energy: one form, whatever the gaps.
 
-A Fermi function fills a degenerate shell evenly: every level with its own partner, all with the same sign. Of
-the states that one pair can make in the shell this is the one whose pairs meet most often, and since it has the full
-symmetry of the crystal no symmetric network can turn it into another. So the pair is treated as what it is: two
-electrons among G levels, with a screened repulsion, diagonalised exactly on the host. The lowest of these states,
-singlets and triplets (spin projection 0) alike, enter the pairing matrix with learned coefficients.
+A Fermi function fills a degenerate shell evenly. Of the states that a pair can make there this is the one whose
+electrons meet most often, and since it has the full symmetry of the crystal no symmetric network can turn it into
+another. So the last of the N/2 pairs is treated as what it is: two electrons among the levels around the Fermi energy,
+with a screened repulsion, beside N/2 - 1 pairs in the Fermi function below; their Hamiltonian is diagonalised on the
+host. Nothing decides whether a shell is open: where a gap opens, the repulsion ceases to mix levels and the state
+becomes the top level of closed shells; where the shell below is full, the other pairs leave no room but for that.
+Levels far from the Fermi energy are held out by a wall that rises smoothly, and the pair is a singlet or a triplet by
+construction.
 """
 
 from __future__ import annotations
@@ -13,27 +16,40 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
 
+from fnqs.ansatz.pair_blocking import room_for_a_pair
 from fnqs.errors import InputError
+from fnqs.model_config import Spin
 from fnqs.periodic.cell import reciprocal_vectors
 
-MOST_LEVELS = 12
-"""Levels G that the last pair may take (a static shape)."""
+MOST_LEVELS = 24
+"""Levels G that the last pair may take, half of them below the Fermi energy (a static shape)."""
 
-STATES = 4
-"""Pair states K with different energies that the wave function may mix (a static shape)."""
+REACH = 0.5
+"""Of the last pair, in free-electron Fermi energies: its levels lie no further from the Fermi energy."""
 
-SAME_LEVEL, NEAR_LEVEL = 0.03, 0.15
-"""In units of the free-electron Fermi energy: levels this close are one shell; those up to there may join the pair."""
+COLDNESS = 100.0
+"""Inverse temperature, in Fermi energies, of the pairs below, as the host sees them: the scale on which gaps count."""
 
-SCREENING = 0.6
-"""Of the repulsion within the pair, 1/bohr."""
+LEAST_ROOM = 1e-4
+"""Squared norm of a pair state beside the others, relative to the largest, below which it has no room."""
 
-SAME_STATE = 2e-3
-"""Pair states closer than this (Ha) are taken for partners by symmetry; the first of them stands for all."""
+EXCLUDED = 4.0
+"""Energy, in Fermi energies, of a state without room."""
+
+SCREENING, SOFTNESS, SHORTEST_WAVE = 0.6, 2.0, 3.2
+"""Of the repulsion within the pair: rate of screening, wave number where it ends smoothly, last one (1/bohr)."""
 
 TIE = 1e-4
-"""Size (Ha) of the field that chooses among partners by symmetry, so that every machine chooses the same."""
+"""Size (Ha) of a field that chooses among states equal by symmetry: unequal masses along the lattice vectors."""
+
+MASSES = np.array([1.0, 0.4, -0.3])
+"""Of this field, along the three vectors of the reduced cell."""
+
+PARTNERS = 3e-4
+"""States that lie no more than about this (Ha) above the lowest feel it; no others do."""
 
 FREE_ELECTRON_FERMI_ENERGY = 0.5 * (9 * np.pi / 4) ** (2 / 3)
 """Fermi energy of the unpolarised electron gas times r_s^2 (Ha bohr^2)."""
@@ -45,149 +61,217 @@ class OpenShell:
     """How the levels of one configuration are filled (any leading batch axes).
 
     Attributes:
-        fillings: (3,) pairs in closed shells, levels up to the top of the open shell, and levels up to the
-            top of the virtual ones that are correlated with the closed shells; without an open shell N/2, N/2 and N.
-        levels: (B, G) orbitals of the open shell in the unnormalised basis; zero without one.
-        states: (K, G, G) amplitudes of the pair states, lowest first, up spin along the rows; zero where there are
-            fewer.
+        fillings: (3,) pairs below the last one, levels up to the top of those that it takes, and levels up to the top
+            of the virtual ones that are correlated with the pairs below.
+        levels: (B, G) the orbitals that the last pair takes, in the unnormalised basis; zero where there are fewer.
+        state: (G, G) its amplitudes, up spin along the rows, but for what closed shells have of it.
+        closed: () amplitude of the closed shells, whose last pair is spread as the Fermi function has it. Of unit norm
+            with `state`.
     """
 
     fillings: np.ndarray
     levels: np.ndarray
-    states: np.ndarray
+    state: np.ndarray
+    closed: np.ndarray
 
 
 def closed_shells(size: int, pairs: int) -> OpenShell:
-    """No open shell among B = size levels: N/2 pairs in the lowest, and as many virtual levels."""
+    """N/2 pairs in the lowest of B = size levels, and as many virtual levels."""
     fillings = np.array([pairs, pairs, 2.0 * pairs])
-    return OpenShell(fillings, np.zeros((size, MOST_LEVELS)), np.zeros((STATES, MOST_LEVELS, MOST_LEVELS)))
+    return OpenShell(fillings, np.zeros((size, MOST_LEVELS)), np.zeros((MOST_LEVELS, MOST_LEVELS)), np.array(1.0))
 
 
-def fill_lowest(
-    energies: np.ndarray, orbitals: np.ndarray, fields: np.ndarray, sites: np.ndarray, cell: np.ndarray
-) -> OpenShell:
-    """Fill the levels of a Slater determinant; of a last shell with too few pairs, those that the tie field prefers.
-
-    Arguments as those of `find_open_shell`; the first of the states has all pairs of the last shell.
-
-    Raises:
-        InputError: the last shell has more levels than MOST_LEVELS.
-    """
-    pairs = (int(sites.max()) + 1) // 2
-    shell = closed_shells(len(energies), pairs)
-    first, last = _shell(energies, pairs, SAME_LEVEL * free_electron_fermi_energy(cell, pairs))
-    if last == pairs:
-        return shell
-    number = last - first
-    if number > MOST_LEVELS:
-        raise InputError(f"a Slater determinant cannot choose among the {number} levels of its last shell")
-    levels = orbitals[:, first:last]
-    _, chosen = np.linalg.eigh(np.diag(energies[first:last]) + _tie(fields @ levels, fields, sites))
-    chosen = chosen[:, : pairs - first]
-    shell.fillings[:] = first, last, 2.0 * pairs
-    shell.levels[:, :number] = levels
-    shell.states[0, :number, :number] = chosen @ chosen.T
-    return shell
-
-
-def find_open_shell(
+def find_last_pair(
     energies: np.ndarray,
     orbitals: np.ndarray,
     fields: np.ndarray,
     sites: np.ndarray,
     cell: np.ndarray,
     counts: list[int],
-) -> OpenShell | None:
-    """Find an open shell that takes one pair, and the pair's states.
+    spin: Spin,
+) -> OpenShell:
+    """Find the lowest state of the last pair.
 
-    Shells with more pairs, and those of more than MOST_LEVELS, are left to the Fermi function: None.
+    Where more than MOST_LEVELS levels are degenerate at the Fermi energy the pair is spread as the Fermi function has
+    it.
 
     Args:
         energies: (B,) ascending levels, Ha.
         orbitals: (B, B) their coefficients in the unnormalised basis, one level a column.
-        fields: (G, B) the basis functions on the grid.
+        fields: (P, B) the basis functions on the grid.
         sites: (B,) index of the proton that each basis function sits on.
         cell: (3, 3), bohr.
         counts: numbers of grid points along the lattice vectors.
+        spin: of the pair.
     """
     pairs = (int(sites.max()) + 1) // 2
     fermi_energy = free_electron_fermi_energy(cell, pairs)
-    first, last = _shell(energies, pairs, SAME_LEVEL * fermi_energy)
-    if last == pairs or pairs - first != 1 or last - first > MOST_LEVELS:
-        return None
-    while energies[last] < energies[first] + NEAR_LEVEL * fermi_energy:
-        further = _shell(energies, last + 1, SAME_LEVEL * fermi_energy)[1]
-        if further - first > MOST_LEVELS:
-            break
-        last = further
-    number = last - first
+    centre, wall = _wall(energies, pairs, fermi_energy)
+    window = np.flatnonzero(np.isfinite(wall))
+    if len(window) < 2:
+        return closed_shells(len(energies), pairs)
+    below, filled = (occupations(energies, number, COLDNESS / fermi_energy) for number in (pairs - 1, pairs))
+    levels = orbitals[:, window]
+    waves = fields @ levels
+    alone = np.diag(energies[window] - centre + wall[window])
+    hamiltonian = _hamiltonian(alone, _repulsion(waves, cell, counts))
+    tie = _hamiltonian(_tie(waves, cell, counts), np.zeros(4 * [len(window)]))
+    sign = 1 if spin == "singlet" else -1
+    basis = _pair_basis(len(window), sign)
+    room = room_for_a_pair(below, window, pairs - 1)
+    hamiltonian, tie, room = (basis.T @ matrix @ basis for matrix in (hamiltonian, tie, room))
+    state = (basis @ _lowest(hamiltonian, tie, room, EXCLUDED * fermi_energy)).reshape(len(window), -1)
+    even = np.diag((filled - below)[window])
+    even = even / np.linalg.norm(even) if sign == 1 else 0 * even
+    closed = np.sum(even * state)
+    state, closed = (state, closed) if closed >= 0 else (-state, -closed)
+    weights = np.sum(state**2, axis=1)
+    last = pairs - 1 + 1 / np.sum(weights**2)
     shell = closed_shells(len(energies), pairs)
-    shell.fillings[:] = first, last, max(2.0 * pairs, last + pairs / 2)
-    shell.levels[:, :number] = orbitals[:, first:last]
-    found = _pair_states(energies[first:last], shell.levels[:, :number], fields, sites, cell, counts)
-    shell.states[: len(found), :number, :number] = found
+    shell.fillings[:] = pairs - 1, last, min(last + pairs, len(energies))
+    shell.levels[:, : len(window)] = levels
+    shell.state[: len(window), : len(window)] = state - closed * even
+    shell.closed[...] = closed
     return shell
 
 
-def _shell(energies: np.ndarray, count: int, width: float) -> tuple[int, int]:
-    """First and last + 1 of the levels that belong to one shell with level `count` (1 is the lowest)."""
+def fill_lowest(
+    energies: np.ndarray,
+    orbitals: np.ndarray,
+    fields: np.ndarray,
+    sites: np.ndarray,
+    cell: np.ndarray,
+    counts: list[int],
+) -> OpenShell:
+    """Fill the levels of a Slater determinant; of a last shell with too few pairs, those that the tie fields prefer.
+
+    Arguments as those of `find_last_pair`; the state has all pairs of the last shell.
+
+    Raises:
+        InputError: the last shell has more levels than MOST_LEVELS.
+    """
+    pairs = (int(sites.max()) + 1) // 2
+    shell = closed_shells(len(energies), pairs)
+    width = 0.03 * free_electron_fermi_energy(cell, pairs)
     closed = np.concatenate([[0], np.flatnonzero(np.diff(energies) > width) + 1, [len(energies)]])
-    place = int(np.searchsorted(closed, count))
-    return int(closed[place - 1]), int(closed[place])
+    place = int(np.searchsorted(closed, pairs))
+    first, last = int(closed[place - 1]), int(closed[place])
+    if last == pairs:
+        return shell
+    number = last - first
+    if number > MOST_LEVELS:
+        raise InputError(f"a Slater determinant cannot choose among the {number} levels of its last shell")
+    levels = orbitals[:, first:last]
+    tie = _tie(fields @ levels, cell, counts)
+    _, chosen = np.linalg.eigh(np.diag(energies[first:last]) + tie)
+    chosen = chosen[:, : pairs - first]
+    shell.fillings[:] = first, last, 2.0 * pairs
+    shell.levels[:, :number] = levels
+    shell.state[:number, :number] = chosen @ chosen.T
+    return shell
 
 
-def _pair_states(
-    energies: np.ndarray, levels: np.ndarray, fields: np.ndarray, sites: np.ndarray, cell: np.ndarray, counts: list[int]
-) -> np.ndarray:
-    """Lowest states (K, G, G) of two electrons in G levels, one for each energy."""
-    number = len(energies)
-    orbitals = fields @ levels
-    products = (orbitals[:, :, None] * orbitals[:, None]).reshape(*counts, number**2)
-    density = np.fft.fftn(products, axes=(0, 1, 2)).reshape(-1, number**2) / len(fields)
-    waves = np.stack(np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in counts), indexing="ij"), -1)
-    square = np.sum((waves @ reciprocal_vectors(cell)) ** 2, axis=-1).ravel()
-    repulsion = 4 * np.pi / (square + SCREENING**2) * abs(np.linalg.det(cell))
-    repulsion[0] = 0.0  # the same for all states
-    integrals = np.real(density.conj().T @ (repulsion[:, None] * density)).reshape([number] * 4)
-    # Rows and columns are pairs of levels (up, down); integrals[i, k, j, l] moves up from k to i and down from l to j.
-    matrix = integrals.transpose(0, 2, 1, 3).reshape(number**2, number**2)
-    matrix = matrix + np.diag(np.add.outer(energies, energies).ravel())
-    tie = _tie(orbitals, fields, sites)
-    matrix = matrix + np.kron(tie, np.eye(number)) + np.kron(np.eye(number), tie)
-    # Singlets: T symmetric
-    i, j = np.triu_indices(number)
-    basis = np.zeros((number, number, len(i)))
-    basis[i, j, np.arange(len(i))] += 0.5
-    basis[j, i, np.arange(len(i))] += 0.5
-    basis = basis.reshape(number**2, -1)
-    basis /= np.linalg.norm(basis, axis=0)
-    found, vectors = np.linalg.eigh(basis.T @ matrix @ basis)
-    vectors = basis @ vectors
-    distinct = np.flatnonzero(np.diff(found, prepend=-np.inf) > SAME_STATE)[:STATES]
-    states = vectors[:, distinct].T
-    # Levels of one energy come in any combination, states with any sign: only the pairs of basis functions do not.
-    order = np.arange(len(levels))
-    signs = np.einsum(
-        "a,ag,kgh,bh,b->k", np.cos(1.0 + 2.3 * order), levels, _square(states), levels, np.cos(1.9 * order)
-    )
-    return _square(states) * np.sign(signs)[:, None, None]
+def occupations(energies: np.ndarray, filling: int, inverse_temperature: float) -> np.ndarray:
+    """Fermi function (B,) of the levels that sums to the filling."""
+    if filling == 0:
+        return np.zeros_like(energies)
+    potential = chemical_potential(energies, filling, 1 / inverse_temperature)
+    return expit((potential - energies) * inverse_temperature)
 
 
-def _square(states: np.ndarray) -> np.ndarray:
-    """(K, G G) to (K, G, G)."""
-    number = int(np.sqrt(states.shape[1]))
-    return states.reshape(-1, number, number)
+def chemical_potential(energies: np.ndarray, filling: int, temperature: float) -> float:
+    """Chemical potential (Ha) at which Fermi functions of the levels sum to the filling, above 0 and below B."""
+    margin = 40 * temperature
 
+    def missing(potential: float) -> float:
+        return float(np.sum(expit((potential - energies) / temperature)) - filling)
 
-def _tie(orbitals: np.ndarray, fields: np.ndarray, sites: np.ndarray) -> np.ndarray:
-    """Matrix (G, G) among levels (grid, G) of a field that treats no two protons alike, of size TIE."""
-    weights = np.cos(1.0 + 2.3 * sites)
-    field = np.sum(weights * fields**2, axis=1)
-    tie = np.mean(orbitals[:, :, None] * orbitals[:, None] * field[:, None, None], axis=0)
-    return TIE * tie / np.linalg.norm(tie)
+    found = brentq(missing, energies[0] - margin, energies[-1] + margin, xtol=1e-15, rtol=1e-15)
+    return float(found)
 
 
 def free_electron_fermi_energy(cell: np.ndarray, pairs: int) -> float:
     """Fermi energy of as many free electrons, Ha."""
     volume = abs(np.linalg.det(cell))
     return FREE_ELECTRON_FERMI_ENERGY / (3 * volume / (8 * np.pi * pairs)) ** (2 / 3)
+
+
+def _wall(energies: np.ndarray, pairs: int, fermi_energy: float) -> tuple[float, np.ndarray]:
+    """Middle of the gap (Ha), and what each level is raised by (B,): 0 there, infinite out of reach.
+
+    It is infinite from the first level beyond MOST_LEVELS on, so that none enters with a jump.
+    """
+    half = MOST_LEVELS // 2
+    centre = 0.5 * (energies[pairs - 1] + energies[min(pairs, len(energies) - 1)])
+    limit = REACH * fermi_energy
+    above = min(limit, energies[pairs + half] - centre) if len(energies) > pairs + half else limit
+    beneath = min(limit, centre - energies[pairs - 1 - half]) if pairs > half else limit
+    distance = energies - centre
+    share = np.where(distance > 0, distance / max(above, 1e-12), -distance / max(beneath, 1e-12))
+    inside = share < 1
+    wall = np.full(len(energies), np.inf)
+    wall[inside] = fermi_energy * share[inside] ** 4 / (1 - share[inside] ** 2)
+    return float(centre), wall
+
+
+def _repulsion(waves: np.ndarray, cell: np.ndarray, counts: list[int]) -> np.ndarray:
+    """Screened repulsion (G, G, G, G), Ha: [i, k, j, l] moves one electron from k to i and the other from l to j."""
+    number = waves.shape[1]
+    first, second = np.triu_indices(number)
+    products = (waves[:, first] * waves[:, second]).reshape(*counts, -1)
+    density = np.fft.rfftn(products, axes=(0, 1, 2)).reshape(-1, len(first)) / len(waves)
+    numbers = [np.fft.fftfreq(n, 1 / n) for n in counts[:2]] + [np.arange(counts[2] // 2 + 1)]
+    grid = np.stack(np.meshgrid(*numbers, indexing="ij"), -1).reshape(-1, 3)
+    square = np.sum((grid @ reciprocal_vectors(cell)) ** 2, axis=-1)
+    used = np.flatnonzero((square > 0) & (square < SHORTEST_WAVE**2))  # the mean is the same for all states
+    factor = 4 * np.pi / (square[used] + SCREENING**2) * np.exp(-((square[used] / SOFTNESS**2) ** 3))
+    factor = factor * np.where(grid[used, 2] > 0, 2.0, 1.0) * abs(np.linalg.det(cell))
+    part = density[used] * np.sqrt(factor)[:, None]
+    pairs = part.real.T @ part.real + part.imag.T @ part.imag
+    place = np.zeros((number, number), int)
+    place[first, second] = place[second, first] = np.arange(len(first))
+    return pairs[place[:, :, None, None], place[None, None]]
+
+
+def _hamiltonian(alone: np.ndarray, repulsion: np.ndarray) -> np.ndarray:
+    """Of two electrons in G levels: (G G, G G), up spin first."""
+    number = len(alone)
+    unit = np.eye(number)
+    moved = repulsion.transpose(0, 2, 1, 3).reshape(number**2, number**2)
+    return moved + np.kron(alone, unit) + np.kron(unit, alone)
+
+
+def _pair_basis(number: int, sign: int) -> np.ndarray:
+    """Orthonormal pair states (G G, M) that are even (sign 1) or odd (-1) in the exchange of the two electrons."""
+    first, second = np.triu_indices(number, 0 if sign == 1 else 1)
+    basis = np.zeros((number, number, len(first)))
+    places = np.arange(len(first))
+    basis[first, second, places] += 1.0
+    basis[second, first, places] += sign
+    basis = basis.reshape(number**2, -1)
+    return basis / np.linalg.norm(basis, axis=0)
+
+
+def _lowest(hamiltonian: np.ndarray, tie: np.ndarray, room: np.ndarray, excluded: float) -> np.ndarray:
+    """Lowest state (M,) of a Hamiltonian (M, M) where there is room (M, M), and of its partners the tie's choice."""
+    sizes, directions = np.linalg.eigh(room)
+    sizes = np.maximum(sizes, 0.0) / sizes[-1]
+    share = sizes**2 / (sizes**2 + LEAST_ROOM**2)
+    allowed = (directions * share) @ directions.T
+    kept = allowed @ hamiltonian @ allowed + excluded * (np.eye(len(room)) - allowed)
+    energies, states = np.linalg.eigh(0.5 * (kept + kept.T))
+    felt = states * np.exp(-(((energies - energies[0]) / PARTNERS) ** 2))
+    chosen = np.diag(energies) + felt.T @ tie @ felt
+    return states @ np.linalg.eigh(0.5 * (chosen + chosen.T))[1][:, 0]
+
+
+def _tie(waves: np.ndarray, cell: np.ndarray, counts: list[int]) -> np.ndarray:
+    """Matrix (G, G), Ha, of the field that chooses among partners, between levels on the grid (P, G)."""
+    amplitudes = np.fft.rfftn(waves.reshape(*counts, -1), axes=(0, 1, 2)) / len(waves)
+    numbers = [np.fft.fftfreq(n, 1 / n) for n in counts[:2]] + [np.arange(counts[2] // 2 + 1)]
+    grid = np.stack(np.meshgrid(*numbers, indexing="ij"), -1)
+    factor = (2 * np.pi * grid / np.linalg.norm(cell, axis=1)) ** 2 @ MASSES
+    factor = (factor * np.where(grid[..., 2] > 0, 2.0, 1.0)).reshape(-1, 1)
+    amplitudes = amplitudes.reshape(len(factor), -1)
+    tie = np.real(amplitudes.conj().T @ (factor * amplitudes))
+    return TIE * tie / max(np.linalg.norm(tie), 1e-12)

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit, k1
+from scipy.special import k1
 
 from fnqs.ansatz.open_shell import (
     OpenShell,
+    chemical_potential,
     closed_shells,
     fill_lowest,
-    find_open_shell,
+    find_last_pair,
     free_electron_fermi_energy,
 )
 from fnqs.configuration import Configuration
@@ -119,30 +119,16 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     fermi_energy = free_electron_fermi_energy(cell, pairs)
     if not np.iscomplexobj(projected):
         sites = np.repeat(np.arange(len(protons)), orbitals_per_proton(config))
-        arguments = energies, inverse.T @ vectors, values, sites, cell
-        slater = config.antisymmetric == "slater"
-        shell = (fill_lowest(*arguments) if slater else find_open_shell(*arguments, counts)) or shell
+        arguments = energies, inverse.T @ vectors, values, sites, cell, counts
+        shell = fill_lowest(*arguments) if config.antisymmetric == "slater" else find_last_pair(*arguments, config.spin)
     return OrbitalBasis(
         root=root / norm[:, None],
         inverse=inverse,
         hamiltonian=projected,
-        levels=(energies - _chemical_potential(energies, pairs, SMEARING * fermi_energy)) / fermi_energy,
+        levels=(energies - chemical_potential(energies, pairs, SMEARING * fermi_energy)) / fermi_energy,
         vectors=vectors,
         shell=shell,
         wave_vector=wave_vector,
-    )
-
-
-def _chemical_potential(energies: np.ndarray, pairs: int, temperature: float) -> float:
-    """Chemical potential (Ha) at which Fermi functions of the levels sum to the number of pairs."""
-    margin = 40 * temperature
-    return float(
-        brentq(
-            lambda potential: np.sum(expit((potential - energies) / temperature)) - pairs,
-            energies[0] - margin,
-            energies[-1] + margin,
-            xtol=1e-14,
-        )
     )
 
 

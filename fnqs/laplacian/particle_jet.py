@@ -84,7 +84,7 @@ def gated(values: Jet, frame: jax.Array, gates: Jet, mixing: jax.Array) -> Parti
 
 
 def along_and_across(frame: jax.Array, gates: Jet) -> tuple[jax.Array, jax.Array]:
-    """Derivatives of gates (N, A) in the frame, (3, N, A), and what the frame does not see of them, (A, N, T)."""
+    """Split derivatives of gates (N, A): in the frame, (3, N, A), and what the frame does not see, (A, N, T)."""
     along = jnp.einsum("wit,tia->wia", frame, gates.jacobian)
     across = jnp.moveaxis(gates.jacobian, 2, 0) - jnp.einsum("wia,wit->ati", along, frame)
     return along, jnp.swapaxes(across, 1, 2)

@@ -281,8 +281,15 @@ def check_config(config: RunConfig, where: str) -> None:
         )
 
 
+SAVED_WITH_EVERY_MODEL = {
+    *("s_exponents", "p_exponents", "radial_functions", "features", "vectors", "amplitudes", "occupancies"),
+    *("message_rounds", "proton_features", "proton_rounds", "determinants", "antisymmetric"),
+}
+"""Keys of the [model] table that a run folder of any age holds; who writes a config names a few of them."""
+
+
 def _drop_retired(table: dict[str, Any], where: str) -> None:
-    """Take keys out that configs of older runs hold, where they say what is done anyway.
+    """Take keys out that configs of older runs hold, where they say what is done anyway, and add what they lack.
 
     Raises:
         InputError: one of them asks for what is no longer there.
@@ -293,6 +300,9 @@ def _drop_retired(table: dict[str, Any], where: str) -> None:
             f"{where}: data.schedule is no longer a choice, all configurations are visited equally often or by "
             f"data.phase_weights and data.density_weights; take the line out"
         )
+    model = table.get("model")
+    if isinstance(model, dict) and model.keys() >= SAVED_WITH_EVERY_MODEL:
+        model.setdefault("level_bumps", 0)  # of a run from before they existed
     memory = table.get("memory")
     if isinstance(memory, dict):
         for key in ("jacobian_groups", "jacobian_bytes"):  # the derivatives were, at choice, computed in parts
@@ -322,6 +332,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model.p_exponents": ((lambda x: not x or min(x) > 0), "numbers above 0"),
     "model.radial_functions": _at_least(1),
     "model.features": _at_least(1),
+    "model.level_bumps": ((lambda x: x == 0 or x >= 2), "0, or 2 and more"),
     "model.vectors": _at_least(1),
     "model.amplitudes": _at_least(1),
     "model.occupancies": _at_least(1),

@@ -16,8 +16,9 @@ from fnqs_data.generate.build import cached_dataset
 from fnqs_data.readers import read_records
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import Dataset, open_dataset
-from fnqs_train.checkpointing.checkpoint import CheckpointPath, restore_params
+from fnqs_train.checkpointing.checkpoint import CheckpointPath, parameter_names, restore_params
 from fnqs_train.config import RunConfig, recipe_path
+from fnqs_train.older_models import NEW, OLD, from_older, older_template
 
 
 def read_selected(path: Path, frames: str | None) -> list[Record]:
@@ -64,7 +65,10 @@ def load_params(checkpoint: CheckpointPath, config: RunConfig) -> dict:
     Raises:
         InputError: damaged, or of another model.
     """
-    return restore_params(checkpoint, template=params_template(config))
+    template, terms = params_template(config), config.model.determinants
+    if NEW in template["encoder"] and any(f".{OLD}." in name for name in parameter_names(checkpoint)):
+        return from_older(restore_params(checkpoint, template=older_template(template, terms)), terms)
+    return restore_params(checkpoint, template=template)
 
 
 def params_template(config: RunConfig) -> dict:

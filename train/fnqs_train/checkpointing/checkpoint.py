@@ -30,7 +30,14 @@ from fnqs.cli.files import write_text_whole
 from fnqs.errors import InputError
 from fnqs_train.checkpointing.digests import DIGEST_NAME, digests_of, find_changes
 from fnqs_train.checkpointing.held import hold, unused
-from fnqs_train.checkpointing.orbax_trees import check_tree, restore_like, restore_plain, save_tree, system_error
+from fnqs_train.checkpointing.orbax_trees import (
+    check_tree,
+    leaf_names,
+    restore_like,
+    restore_plain,
+    save_tree,
+    system_error,
+)
 from fnqs_train.distributed.broadcast import known_to_all
 from fnqs_train.distributed.sharded_arrays import copied, read_arrays, write_arrays
 from fnqs_train.models.shipped import find_shipped, shipped_models
@@ -324,6 +331,11 @@ def restore_params(path: str | os.PathLike | CheckpointPath, template: Any = Non
         if chosen.folder.exists():
             raise
         raise InputError(f"{chosen.folder}: deleted while it was read; give the command again") from error
+
+
+def parameter_names(checkpoint: CheckpointPath) -> list[str]:
+    """Dotted names of the parameters that a checkpoint holds."""
+    return leaf_names(checkpoint.folder / "params")
 
 
 def restore_meta(path: str | os.PathLike | CheckpointPath) -> dict[str, Any]:

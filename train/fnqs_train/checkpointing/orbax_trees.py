@@ -74,6 +74,12 @@ def restore_like(folder: Path, template: Any) -> Any:
     return jax.tree.map(lambda old, new: new if isinstance(old, np.ndarray) else jnp.asarray(new), template, restored)
 
 
+def leaf_names(folder: Path) -> list[str]:
+    """Dotted names of the arrays that an item holds."""
+    with _quiet(), _checkpointer(ocp.PyTreeCheckpointHandler) as reader:
+        return [leaf.name for leaf in jax.tree.leaves(_metadata(reader, folder))]
+
+
 def _metadata(reader: ocp.Checkpointer, folder: Path) -> Any:
     found: Any = reader.metadata(folder)
     return found.item_metadata.tree
