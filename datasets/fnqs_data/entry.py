@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnqs.cli.start import start
+from fnqs.cli.door import enter
 
 
 def data() -> int:
@@ -13,4 +13,4 @@ def data() -> int:
 
         return main
 
-    return start("fnqs-data", load)
+    return enter("fnqs-data", load)

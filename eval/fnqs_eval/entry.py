@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnqs.cli.start import start
+from fnqs.cli.door import enter
 
 
 def evaluate() -> int:
@@ -13,4 +13,4 @@ def evaluate() -> int:
 
         return main
 
-    return start("fnqs-evaluate", load)
+    return enter("fnqs-evaluate", load)

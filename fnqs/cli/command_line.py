@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from fnqs.cli.devices import missing_devices
+from fnqs.cli.door import INTERRUPTED
 from fnqs.cli.faults import FAULT, fault_sentence
 from fnqs.cli.signals import signals_raise
 from fnqs.cli.text_streams import accept_every_text, let_go_of_output
@@ -17,9 +18,6 @@ from fnqs.errors import InputError
 
 USER_ERROR = 2
 """Exit code of a command that was given something wrong."""
-
-INTERRUPTED = 130
-"""Exit code of a command stopped with Ctrl-C, as a shell reports it."""
 
 
 def run_command(name: str, function: Callable[[], int | None]) -> int:

@@ -8,21 +8,22 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from fnqs.cli.command_line import INTERRUPTED, run_command
+from fnqs.cli.command_line import run_command
 from fnqs.cli.home import have_a_home
 from fnqs.cli.text_streams import accept_every_text, lasting
 from fnqs.cli.versions import versions
 
 
-def start(name: str, load: Callable[[], Callable[[], int]]) -> int:
+def start(name: str, load: Callable[[], Callable[[], int]], interruptible: bool) -> int:
     """Import a command and run it; what comes before it and after it speaks in sentences, too.
 
-    Ctrl-C while libraries are imported is no traceback of theirs, an installation that cannot be imported still tells
-    its --version, warnings take one line, and a user without a home gets a folder for temporary files for one.
+    An installation that cannot be imported still tells its --version, warnings take one line, and a user without a
+    home gets a folder for temporary files for one.
 
     Args:
         name: of the command, as typed.
         load: imports it and returns its entry point.
+        interruptible: whether Ctrl-C is the command's once it is imported; until then `door` answers.
 
     Returns:
         the exit code.
@@ -30,9 +31,6 @@ def start(name: str, load: Callable[[], Callable[[], int]]) -> int:
     run_with_checks()
     accept_every_text()
     have_a_home()
-    interruptible = signal.getsignal(signal.SIGINT) == signal.default_int_handler
-    if interruptible:
-        signal.signal(signal.SIGINT, lambda *_: _leave(name))
     if sys.argv[1:] == ["--version"]:
         print(versions(), flush=True)
         return 0
@@ -73,9 +71,3 @@ def _without_optimisation(arguments: list[str]) -> list[str]:
         if argument not in ("-O", "-OO"):
             kept.append(argument)
     return kept
-
-
-def _leave(name: str) -> None:
-    # From inside an import an exception may be swallowed or rewritten; nothing is open yet that must be closed.
-    os.write(2, f"{name}: interrupted\n".encode())
-    os._exit(INTERRUPTED)

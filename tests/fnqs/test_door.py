@@ -181,17 +181,18 @@ def test_memory_that_a_device_lacks_is_no_fault(capsys):
     assert capsys.readouterr().err.startswith("fnqs-x: there is not enough memory (RESOURCE_EXHAUSTED: Out of memory")
 
 
+@pytest.mark.parametrize("module", ["fnqs.cli.start", "numpy"])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_ctrl_c_while_libraries_are_imported(name):
-    """The signal comes as soon as a library that takes long is being imported."""
+def test_ctrl_c_while_libraries_are_imported(name, module):
+    """The signal comes as soon as the first module of all, or a library that takes long, is being imported."""
     program = (
         "import os, signal, sys\n"
         "class Waits:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'numpy': os.kill(os.getpid(), signal.SIGINT)\n"
+        f"        if name == '{module}': os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Waits())\n"
         f"{COMMANDS[name]}\n"
-        "assert 'numpy' not in sys.modules\n"
+        f"assert '{module}' not in sys.modules\n"
         "sys.exit(main())"
     )
     assert ended(started(program)) == (130, "", f"{name}: interrupted\n")
@@ -228,8 +229,8 @@ def test_versions_are_told_even_where_nothing_can_be_imported(name, monkeypatch,
 
 def test_warnings_take_one_line():
     program = (
-        "import sys, warnings; from fnqs.cli.start import start\n"
-        "sys.exit(start('fnqs-x', lambda: lambda: warnings.warn('checkpoint 3 is damaged', stacklevel=1)))"
+        "import sys, warnings; from fnqs.cli.door import enter\n"
+        "sys.exit(enter('fnqs-x', lambda: lambda: warnings.warn('checkpoint 3 is damaged', stacklevel=1)))"
     )
     assert ended(started(program)) == (0, "", "fnqs-x: checkpoint 3 is damaged\n")
 

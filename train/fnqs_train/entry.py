@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnqs.cli.start import start
+from fnqs.cli.door import enter
 
 
 def train() -> int:
@@ -13,7 +13,7 @@ def train() -> int:
 
         return train_main
 
-    return start("fnqs-train", load)
+    return enter("fnqs-train", load)
 
 
 def finetune() -> int:
@@ -24,4 +24,4 @@ def finetune() -> int:
 
         return finetune_main
 
-    return start("fnqs-finetune", load)
+    return enter("fnqs-finetune", load)

@@ -202,20 +202,23 @@ class Dataset:
             raise InputError(f"{path}: the index cannot be read ({error}); build the data set again") from error
 
     def _read_shard(self, shard: int, places: list[int]) -> list[bytes]:
-        path = self.folder / self.manifest.shards[shard].name
         try:
             with self._lock:
                 if shard not in self._readers:
-                    reader = ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
-                    self._readers[shard] = reader
+                    path = str(self._path_of(shard))
+                    self._readers[shard] = ArrayRecordReader(path, "readahead_buffer_size:0,max_parallelism:0")
                     if len(self._readers) > OPEN_SHARDS:
                         self._readers.popitem(last=False)[1].close()
                 self._readers.move_to_end(shard)
                 return self._readers[shard].read(places)
         except (RuntimeError, IndexError, ValueError) as error:
             raise InputError(
-                f"{path}: the shard is missing or damaged ({error}); run fnqs-data verify, then build it again"
+                f"{self._path_of(shard)}: the shard is missing or damaged ({error}); run fnqs-data verify, then build "
+                f"it again"
             ) from error
+
+    def _path_of(self, shard: int) -> Path:
+        return self.folder / self.manifest.shards[shard].name
 
 
 def write_dataset(
