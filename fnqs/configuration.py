@@ -119,8 +119,12 @@ def fold_twist(twist: np.ndarray) -> np.ndarray:
     return np.where(np.abs(folded) < 1e-12, 0.0, folded)
 
 
-def density_parameter(configuration: Configuration) -> np.ndarray:
+def wigner_seitz_radius(configuration: Configuration) -> np.ndarray:
     """r_s = (3 volume / 4 pi N)^(1/3) in bohr, over any leading batch axes, on the host in float64."""
     number = np.asarray(configuration.protons).shape[-2]
     volume = np.abs(cell_volume(np.asarray(configuration.cell)))
     return (3 * volume / (4 * np.pi * number)) ** (1 / 3)
+
+
+density_parameter = wigner_seitz_radius
+"""Its former name, still used inside the ansatz."""

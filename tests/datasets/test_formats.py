@@ -18,7 +18,7 @@ from fnqs_data.readers.formats import READ, REFUSED
 from fnqs_data.readers.options import ReadOptions
 
 EDGE = 4.0  # bohr, the cube of eight protons that `make_atoms` makes
-DENSITY = EDGE / (32 * np.pi / 3) ** (1 / 3)
+R_S = EDGE / (32 * np.pi / 3) ** (1 / 3)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_the_content_decides_the_format(tmp_path, bare, form, name, capsys):
     (record,) = read_records(path)
     assert record.number == 8
     # The coarsest of them print lengths with six decimals.
-    assert record.density_parameter == pytest.approx(DENSITY, rel=1e-5)
+    assert record.wigner_seitz_radius == pytest.approx(R_S, rel=1e-5)
     differences = record.configuration.protons[:, None] - bare.positions / units.Bohr
     assert np.abs(differences - 4.0 * np.round(differences / 4.0)).max(axis=2).min(axis=1).max() < 1e-4
 
@@ -186,7 +186,7 @@ def test_an_xdatcar_whose_cell_changes(tmp_path, bare):
         texts.append(file.getvalue().replace("configuration=     1", f"configuration=     {i + 1}"))
     (tmp_path / "XDATCAR").write_text("".join(texts))
     one, two = read_records(tmp_path / "XDATCAR")
-    assert two.density_parameter == pytest.approx(1.1 * one.density_parameter, rel=1e-6)  # eight digits are printed
+    assert two.wigner_seitz_radius == pytest.approx(1.1 * one.wigner_seitz_radius, rel=1e-6)  # eight digits are printed
     (tmp_path / "XDATCAR").write_text("".join(texts).replace("configuration=     2", "configuration=     1"))
     assert len(read_records(tmp_path / "XDATCAR")) == 2  # two runs, one after the other
 
@@ -329,7 +329,7 @@ def test_siesta(tmp_path, bare):
     lines += [f"1 1 {' '.join(f'{v / units.Bohr:.9f}' for v in x)} 0.0 0.0 0.0" for x in bare.positions]
     for name in ("x.XV", "noending"):
         (tmp_path / name).write_text("\n".join(lines) + "\n")
-        assert read_records(tmp_path / name)[0].density_parameter == pytest.approx(DENSITY, rel=1e-7)
+        assert read_records(tmp_path / name)[0].wigner_seitz_radius == pytest.approx(R_S, rel=1e-7)
 
 
 def test_what_inputs_say_beside_their_atoms(tmp_path, bare):

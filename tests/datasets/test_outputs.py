@@ -109,7 +109,7 @@ def test_an_output_of_quantum_espresso(tmp_path):
     path.write_text(pwscf())
     (record,) = read_records(path)
     assert record.energy * units.Hartree == pytest.approx(-8.1 * units.Rydberg, rel=1e-6)  # two sets of constants
-    assert record.density_parameter == pytest.approx(4.0 / (32 * np.pi / 3) ** (1 / 3), rel=1e-6)
+    assert record.wigner_seitz_radius == pytest.approx(4.0 / (32 * np.pi / 3) ** (1 / 3), rel=1e-6)
     np.testing.assert_allclose(record.forces[0], np.array([0.01, 0.02, 0.03]) / 2, rtol=1e-6)
     expected = -0.5 * np.array([[0.010, 0.001, 0.002], [0.001, 0.011, 0.003], [0.002, 0.003, 0.012]])
     np.testing.assert_allclose(record.stress, expected, rtol=1e-6)

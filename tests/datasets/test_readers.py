@@ -57,7 +57,7 @@ def test_other_formats(tmp_path, make_atoms, name):
     (record,) = read_records(tmp_path / name)
     assert record.number == 8
     # r_s of 8 atoms in a cube of 4 bohr; CIF prints cell lengths with 5 decimals or more.
-    assert record.density_parameter == pytest.approx((3 * 64 / (4 * np.pi * 8)) ** (1 / 3), rel=1e-5)
+    assert record.wigner_seitz_radius == pytest.approx((3 * 64 / (4 * np.pi * 8)) ** (1 / 3), rel=1e-5)
 
 
 def test_a_data_set_folder_reads_back(tmp_path, records):
@@ -208,7 +208,7 @@ def test_real_reptation_qmc_file(tmp_path):
         np.testing.assert_array_equal(kept.configuration.protons, atoms.positions / units.Bohr)
         np.testing.assert_allclose(kept.forces, atoms.get_forces() * units.Bohr / units.Hartree, rtol=1e-12)
         volume = atoms.get_volume() / units.Bohr**3
-        assert record.density_parameter == pytest.approx((3 * volume / (4 * np.pi * len(atoms))) ** (1 / 3))
+        assert record.wigner_seitz_radius == pytest.approx((3 * volume / (4 * np.pi * len(atoms))) ** (1 / 3))
         assert kept.corrected is None
 
 
@@ -216,7 +216,7 @@ def test_real_reptation_qmc_file(tmp_path):
 def test_real_qmc_hamm_file(tmp_path):
     (record,) = read_records(Path(str(SHARED)) / "qmchamm_example.hdf5")
     assert record.number == 96
-    assert record.density_parameter == pytest.approx(1.504, abs=5e-4)  # the file gives three decimals
+    assert record.wigner_seitz_radius == pytest.approx(1.504, abs=5e-4)  # the file gives three decimals
     assert record.energy * units.Hartree == pytest.approx(-1421.4786592749133, abs=1e-9)
     assert record.corrected is True
     assert record.potential_correction * units.Hartree == pytest.approx(6.555086659031757, abs=1e-9)

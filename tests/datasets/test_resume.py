@@ -20,13 +20,13 @@ seed = 4
 phase = "bcc"
 count = 300
 number = [8]
-density = [1.2, 2.0]
+r_s = [1.2, 2.0]
 temperature = [0, 1000]
 [[family]]
 phase = "liquid-molecular"
 count = 1400
 number = [8]
-density = [1.4, 2.0]
+r_s = [1.4, 2.0]
 temperature = [500, 2000]
 frames = 2
 """

@@ -75,7 +75,7 @@ def test_write_open_read(tmp_path, records):
 def test_index_columns_and_selection(tmp_path, records):
     dataset = write_dataset(tmp_path / "set", records)
     assert dataset.numbers.tolist() == [r.number for r in records]
-    assert dataset.density_parameters.tolist() == [r.density_parameter for r in records]
+    assert dataset.wigner_seitz_radii.tolist() == [r.wigner_seitz_radius for r in records]
     assert dataset.phases == [r.phase for r in records]
     assert dataset.splits == [r.split for r in records]
     assert dataset.identifiers == [r.identifier for r in records]

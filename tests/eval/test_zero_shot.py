@@ -118,7 +118,7 @@ def test_files_hold_the_numbers(tmp_path, make_bcc):
         EnergyResult(
             identifier=record.identifier,
             number=2,
-            density_parameter=record.density_parameter,
+            density_parameter=record.wigner_seitz_radius,
             phase="bcc",
             twist=twist,
             energy_per_atom=-0.5,

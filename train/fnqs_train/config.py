@@ -29,14 +29,14 @@ class DataConfig:
         cache: folder for built data sets; unset: $FNQS_CACHE, $XDG_CACHE_HOME/fnqs or ~/.cache/fnqs.
         split: name of the split to train on.
         phase_weights: [phase, weight] pairs: how often each is visited; phases not named have weight 1.
-        density_weights: [lowest r_s, highest r_s, weight] triples (bohr), multiplied with those of the phases.
+        r_s_weights: [lowest r_s, highest r_s, weight] triples (bohr), multiplied with those of the phases.
     """
 
     recipe: str
     cache: str | None = None
     split: str = "train"
     phase_weights: tuple[tuple[str, float], ...] = ()
-    density_weights: tuple[tuple[float, float, float], ...] = ()
+    r_s_weights: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunCo
         path = path / CONFIG_NAME
     table = read_toml(path)
     apply_overrides(table, overrides)
-    _drop_retired(table, str(path))
+    _take_old_keys(table, str(path))
     config = from_table(RunConfig, table, str(path))
     check_config(config, str(path))
     for folder in (path.parent, Path()):
@@ -281,18 +281,22 @@ def check_config(config: RunConfig, where: str) -> None:
         )
 
 
-def _drop_retired(table: dict[str, Any], where: str) -> None:
-    """Take keys out that configs of older runs hold, where they say what is done anyway.
+def _take_old_keys(table: dict[str, Any], where: str) -> None:
+    """Take out or rename keys that configs of older runs hold, where they say what is done anyway.
 
     Raises:
-        InputError: one of them asks for what is no longer there.
+        InputError: one of them asks for what is no longer there, or stands beside its new name.
     """
     data = table.get("data")
     if isinstance(data, dict) and data.pop("schedule", "uniform") != "uniform":
         raise InputError(
             f"{where}: data.schedule is no longer a choice, all configurations are visited equally often or by "
-            f"data.phase_weights and data.density_weights; take the line out"
+            f"data.phase_weights and data.r_s_weights; take the line out"
         )
+    if isinstance(data, dict) and "density_weights" in data:
+        if "r_s_weights" in data:
+            raise InputError(f"{where}: data.density_weights is the old name of data.r_s_weights; give one of them")
+        data["r_s_weights"] = data.pop("density_weights")
     memory = table.get("memory")
     if isinstance(memory, dict):
         for key in ("jacobian_groups", "jacobian_bytes"):  # the derivatives were, at choice, computed in parts

@@ -84,9 +84,7 @@ def train(
         indices,
         batch_configurations=sampling.configurations_per_step,
         seed=config.seed,
-        weights=mixture_weights(
-            dataset, indices, phases=config.data.phase_weights, densities=config.data.density_weights
-        ),
+        weights=mixture_weights(dataset, indices, phases=config.data.phase_weights, densities=config.data.r_s_weights),
     )
 
     # ---- Devices, model and optimiser

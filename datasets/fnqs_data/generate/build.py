@@ -202,7 +202,7 @@ def _draw_block(text: str, block: _Block) -> list[bytes]:
     recipe = parse_recipe(text)
     family = recipe.family[block.family]
     held_out = HeldOut(
-        tuple(recipe.held_out.density),
+        tuple(recipe.held_out.r_s),
         tuple(recipe.held_out.phases),
         tuple(recipe.held_out.temperature),
         trajectory_fraction=recipe.held_out.trajectory_fraction,

@@ -68,9 +68,9 @@ class Liquid:
     closest: float
 
 
-def screening_rate(density_parameter: np.ndarray) -> np.ndarray:
+def screening_rate(r_s: np.ndarray) -> np.ndarray:
     """Thomas-Fermi screening (1/bohr) of an electron gas with r_s in bohr."""
-    fermi = (9 * np.pi / 4) ** (1 / 3) / density_parameter
+    fermi = (9 * np.pi / 4) ** (1 / 3) / r_s
     return np.sqrt(4 * fermi / np.pi)
 
 
@@ -99,23 +99,23 @@ def trajectories(
         between: from one frame to the next.
     """
     cells, number = liquid.cells, liquid.partners.shape[1]
-    density = (3 * np.abs(np.linalg.det(cells)) / (4 * np.pi * number)) ** (1 / 3)
-    surroundings = _Surroundings(liquid, np.linalg.inv(cells), screening_rate(density))
+    r_s = (3 * np.abs(np.linalg.det(cells)) / (4 * np.pi * number)) ** (1 / 3)
+    surroundings = _Surroundings(liquid, np.linalg.inv(cells), screening_rate(r_s))
     protons = _random_places(cells, liquid.partners, rng)
-    steps = 0.3 * density
+    steps = 0.3 * r_s
     thermal = liquid.temperatures * units.kB / units.Hartree
     for sweep in range(sweeps):
         heat = thermal * max(1.0, HOT_START ** (1 - 2 * sweep / sweeps))
         accepted = _move_protons(protons, steps, heat, surroundings, rng)
         if 2 * sweep < sweeps:
-            steps = np.clip(steps * np.where(accepted > 0.4 * number, 1.15, 0.87), 0.02, density)
+            steps = np.clip(steps * np.where(accepted > 0.4 * number, 1.15, 0.87), 0.02, r_s)
         else:
-            _move_molecules(protons, MOLECULE_STEP * density, heat, surroundings, rng)
+            _move_molecules(protons, MOLECULE_STEP * r_s, heat, surroundings, rng)
     result = [protons.copy()]
     for _ in range(frames - 1):
         for _ in range(between):
             _move_protons(protons, steps, thermal, surroundings, rng)
-            _move_molecules(protons, MOLECULE_STEP * density, thermal, surroundings, rng)
+            _move_molecules(protons, MOLECULE_STEP * r_s, thermal, surroundings, rng)
         result.append(protons.copy())
     return np.stack(result)
 

@@ -69,7 +69,7 @@ def draw_configurations(family: Family, number: int, count: int, rng: np.random.
     raise InputError(
         f"family {family.phase} with N = {number} gave {len(result)} of {count} configurations in "
         f"{MOST_ATTEMPTS} attempts, the last failing because {fault}; "
-        "raise the start of its density range or lower its displacement"
+        "raise the start of its r_s range or lower its displacement"
     )
 
 
@@ -131,11 +131,11 @@ def _finish(family: Family, cell: np.ndarray, protons: np.ndarray, rng: np.rando
 
 
 def _atomic_crystal(family: Family, number: int, rng: np.random.Generator):
-    density = uniform(family.density, rng)
-    temperature, displacement = _displacement(family, proton_frequency(density), PROTON_MASS, density, rng)
+    r_s = uniform(family.r_s, rng)
+    temperature, displacement = _displacement(family, proton_frequency(r_s), PROTON_MASS, r_s, rng)
     shapes = lattice(family.phase, number, family.supercell)
     cell, sites = shapes[_which(family, len(shapes), rng)]
-    scale = density * SPHERE ** (1 / 3)
+    scale = r_s * SPHERE ** (1 / 3)
     deformation = random_strain(family.strain, rng)
     cell, sites = scale * cell @ deformation, scale * sites @ deformation
     return cell, sites + rng.normal(scale=displacement / np.sqrt(3), size=sites.shape), temperature
@@ -143,26 +143,26 @@ def _atomic_crystal(family: Family, number: int, rng: np.random.Generator):
 
 def _molecular_crystal(family: Family, number: int, rng: np.random.Generator):
     """Move centres; ends of ordered molecules librate by as much as their centres move."""
-    density = uniform(family.density, rng)
-    temperature, displacement = _displacement(family, molecule_frequency(density), 2 * PROTON_MASS, density, rng)
+    r_s = uniform(family.r_s, rng)
+    temperature, displacement = _displacement(family, molecule_frequency(r_s), 2 * PROTON_MASS, r_s, rng)
     shapes = molecular_lattice(family.phase, number, family.supercell)
     cell, centres, axes = shapes[_which(family, len(shapes), rng)]
-    scale = density * (2 * SPHERE) ** (1 / 3)
+    scale = r_s * (2 * SPHERE) ** (1 / 3)
     deformation = random_strain(family.strain, rng)
     cell, centres = scale * cell @ deformation, scale * centres @ deformation
     centres = centres + rng.normal(scale=displacement / np.sqrt(3), size=centres.shape)
-    bond = uniform(family.bond, rng) if family.bond is not None else bond_length(density)
+    bond = uniform(family.bond, rng) if family.bond is not None else bond_length(r_s)
     bonds = bond + family.bond_spread * rng.normal(size=len(centres))
     libration = min(2 * displacement / bond, LARGEST_LIBRATION)
     return cell, place_molecules(centres, axes, bonds, libration, rng), temperature
 
 
 def _displacement(
-    family: Family, frequency: float, mass: float, density: float, rng: np.random.Generator
+    family: Family, frequency: float, mass: float, r_s: float, rng: np.random.Generator
 ) -> tuple[float | None, float]:
     """Temperature (K), if the family has one, and rms displacement (bohr) of what oscillates in a crystal."""
     if family.temperature is None:
-        return None, uniform(family.displacement, rng) * density
+        return None, uniform(family.displacement, rng) * r_s
     temperature = uniform(family.temperature, rng)
     return temperature, rms_displacement(frequency, mass, temperature)
 
@@ -170,15 +170,15 @@ def _displacement(
 def _liquids(family: Family, number: int, count: int, rng: np.random.Generator):
     """Sample many trajectories at once; the frames of each follow one another."""
     runs = -(-count // family.frames)
-    densities = np.array([uniform(family.density, rng) for _ in range(runs)])
+    radii = np.array([uniform(family.r_s, rng) for _ in range(runs)])
     temperatures = np.array([uniform(family.temperature, rng) for _ in range(runs)])
     cells = np.stack(
         [
             LIQUID_CELLS[rng.integers(len(LIQUID_CELLS))]
-            * density
+            * r_s
             * (number * SPHERE) ** (1 / 3)
             @ random_strain(family.strain, rng)
-            for density in densities
+            for r_s in radii
         ]
     )
     partners = np.stack([_partners(family.phase, number, rng) for _ in range(runs)])

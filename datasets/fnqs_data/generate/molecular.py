@@ -20,16 +20,16 @@ FREE_BOND = 1.40
 """Bond length of the free molecule, bohr (Kolos and Wolniewicz, J. Chem. Phys. 49, 404 (1968): 1.4011)."""
 
 SHORTEST_SOLID_BOND = 1.36
-BOND_DENSITIES = (1.5, 2.3)
+SOLID_BOND_RADII = (1.5, 2.3)
 
 
-def bond_length(density_parameter: float) -> float:
+def bond_length(r_s: float) -> float:
     """H2 bond length (bohr) in the solid: 1.40 for r_s >= 2.3, falling linearly to 1.36 at r_s <= 1.5.
 
     A modest rule of ours; calculations of compressed solid hydrogen agree that the bond shortens by a few
     hundredths of a bohr before molecules weaken, and families vary the bond around it anyway.
     """
-    return float(np.interp(density_parameter, BOND_DENSITIES, (SHORTEST_SOLID_BOND, FREE_BOND)))
+    return float(np.interp(r_s, SOLID_BOND_RADII, (SHORTEST_SOLID_BOND, FREE_BOND)))
 
 
 @lru_cache(maxsize=256)

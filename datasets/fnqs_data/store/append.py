@@ -62,7 +62,7 @@ def append_dataset(
             base.manifest,
             records=len(columns.numbers),
             counts=columns.counts(),
-            density_parameter=(min(columns.densities), max(columns.densities)),
+            density_parameter=(min(columns.radii), max(columns.radii)),
             content=content.hexdigest(),
             shards=[*base.manifest.shards, *added],
             index_blake2b=file_digest(partial / INDEX),

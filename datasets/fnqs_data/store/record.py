@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from fnqs.configuration import Configuration, density_parameter
+from fnqs.configuration import Configuration, wigner_seitz_radius
 from fnqs.errors import InputError
 
 SPLITS = ("train", "held-out-density", "held-out-phase", "held-out-temperature", "held-out-trajectory")
@@ -69,9 +69,9 @@ class Record:
         return len(self.configuration.protons)
 
     @property
-    def density_parameter(self) -> float:
+    def wigner_seitz_radius(self) -> float:
         """r_s in bohr."""
-        return float(density_parameter(self.configuration))
+        return float(wigner_seitz_radius(self.configuration))
 
     @property
     def energy_per_atom(self) -> float | None:

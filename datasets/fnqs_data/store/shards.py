@@ -44,7 +44,7 @@ class IndexColumns:
 
     def __init__(self):
         self.numbers: list[int] = []
-        self.densities: list[float] = []
+        self.radii: list[float] = []
         self.energies: list[float] = []
         self.twisted: list[bool] = []
         self.labels: dict[str, list[int]] = {"phase": [], "split": [], "trajectory": []}
@@ -58,7 +58,7 @@ class IndexColumns:
             raise InputError(f"two records are called {record.identifier}; identifiers must be unique")
         self.identifiers[key] = None
         self.numbers.append(record.number)
-        self.densities.append(record.density_parameter)
+        self.radii.append(record.wigner_seitz_radius)
         self.twisted.append(bool(np.any(np.asarray(record.configuration.twist))))
         energy = record.energy_per_atom
         self.energies.append(np.nan if energy is None else energy)
@@ -78,7 +78,7 @@ class IndexColumns:
         """Write the columns as an npz file without pickled objects."""
         columns = {
             "number": np.array(self.numbers, dtype=np.int32),
-            "density_parameter": np.array(self.densities, dtype=np.float64),
+            "density_parameter": np.array(self.radii, dtype=np.float64),
             "energy_per_atom": np.array(self.energies, dtype=np.float64),
             "twisted": np.array(self.twisted, dtype=bool),
             "identifier": np.array(list(self.identifiers), dtype=np.bytes_),

@@ -123,7 +123,7 @@ class Dataset:
         return self._column("number")
 
     @property
-    def density_parameters(self) -> np.ndarray:
+    def wigner_seitz_radii(self) -> np.ndarray:
         """(M,) r_s of every record, bohr."""
         return self._column("density_parameter")
 
@@ -438,7 +438,7 @@ def _fill(
         units=UNITS,
         records=len(columns.numbers),
         counts=columns.counts(),
-        density_parameter=(min(columns.densities), max(columns.densities)),
+        density_parameter=(min(columns.radii), max(columns.radii)),
         content=content.hexdigest(),
         shards=[Shard(name=n, records=c, blake2b=file_digest(partial / n)) for n, c in names],
         index_blake2b=file_digest(partial / INDEX),

@@ -221,7 +221,7 @@ def _result(start: Start, time_step: float, kept: str, found: ProjectedEnergy, s
     return {
         "identifier": record.identifier,
         "number": record.number,
-        "density_parameter": record.density_parameter,
+        "density_parameter": record.wigner_seitz_radius,
         "twist": (x, y, z),
         "kept": kept,
         "time_step": time_step,

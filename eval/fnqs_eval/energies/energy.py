@@ -158,7 +158,7 @@ class _Active:
         return EnergyResult(
             identifier=record.identifier,
             number=number,
-            density_parameter=record.density_parameter,
+            density_parameter=record.wigner_seitz_radius,
             phase=record.phase,
             twist=_triple(record),
             energy_per_atom=estimate.mean,

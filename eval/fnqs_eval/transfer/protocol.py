@@ -27,7 +27,7 @@ class Item:
         data: recipe (TOML), data set folder or file of configurations; looked for beside the protocol, then in the
             current folder.
         split: instead of data, a split of the run's own data set that was not trained on, or several of them.
-        configurations: so many of these, equally many of every split, spread over their densities.
+        configurations: so many of these, equally many of every split, spread over their r_s.
         number: protons N in each of them; unset: any.
         walkers: walkers of each configuration in both trainings.
         together: configurations that meet in a step, at most.
@@ -176,12 +176,12 @@ def _find(data: str, protocol_file: Path) -> Path:
 
 def _spread(source: Dataset | Sequence[Record], chosen: np.ndarray, item: Item, wanted: int) -> list[Record]:
     if isinstance(source, Dataset):
-        numbers, densities = source.numbers[chosen], source.density_parameters[chosen]
+        numbers, radii = source.numbers[chosen], source.wigner_seitz_radii[chosen]
     else:
         numbers = np.array([source[i].number for i in chosen])
-        densities = np.array([source[i].density_parameter for i in chosen])
+        radii = np.array([source[i].wigner_seitz_radius for i in chosen])
     kept = np.arange(len(chosen)) if item.number is None else np.flatnonzero(numbers == item.number)
-    ordered = chosen[kept[np.argsort(densities[kept], kind="stable")]]
+    ordered = chosen[kept[np.argsort(radii[kept], kind="stable")]]
     count = min(wanted, len(ordered))
     # One configuration is the middle one, several reach from end to end.
     places = [len(ordered) // 2] if count == 1 else np.linspace(0, len(ordered) - 1, count).round().astype(int)
