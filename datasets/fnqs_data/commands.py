@@ -188,7 +188,7 @@ def _info(options: argparse.Namespace) -> int:
         )
         table.add_row(
             str(record.frame),
-            str(record.number),
+            str(record.n_atoms),
             f"{record.wigner_seitz_radius:.4f}",
             "" if energy is None else f"{energy:.6f}",
             escape(record.phase),
@@ -200,7 +200,7 @@ def _info(options: argparse.Namespace) -> int:
     energies = [r.energy_per_atom for r in records if r.energy_per_atom is not None]
     mean = f", mean E/N {np.mean(energies):.6f} Ha/atom" if energies else ", no energies"
     radii = [r.wigner_seitz_radius for r in records]
-    numbers = [r.number for r in records]
+    numbers = [r.n_atoms for r in records]
     console.print(
         f"{len(records)} frames, N {min(numbers)} to {max(numbers)}, "
         f"r_s {min(radii):.4f} to {max(radii):.4f} bohr{mean}"
@@ -287,8 +287,8 @@ def _check_held_out(dataset: Dataset, held_out: HeldOut) -> None:
 def _duplicates(options: argparse.Namespace) -> int:
     dataset = open_dataset(options.folder)
 
-    def announce(number: int, candidates: int) -> None:
-        print(f"N = {number}: {candidates} candidates", file=sys.stderr)
+    def announce(n_atoms: int, candidates: int) -> None:
+        print(f"N = {n_atoms}: {candidates} candidates", file=sys.stderr)
 
     found = find_duplicates(dataset, options.tolerance, announce)
     for duplicate in found:
@@ -332,14 +332,14 @@ def _print_dataset(dataset: Dataset) -> None:
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     phases, splits = np.array(dataset.phases), np.array(dataset.splits)
     for phase in dict.fromkeys(dataset.phases):
-        for number in np.unique(dataset.numbers[phases == phase]):
-            chosen = (phases == phase) & (dataset.numbers == number)
+        for n_atoms in np.unique(dataset.n_atoms[phases == phase]):
+            chosen = (phases == phase) & (dataset.n_atoms == n_atoms)
             radii = dataset.wigner_seitz_radii[chosen]
             energies = dataset.energies_per_atom[chosen]
             energies = energies[np.isfinite(energies)]
             table.add_row(
                 escape(phase),
-                str(number),
+                str(n_atoms),
                 *(str(np.sum(splits[chosen] == s)) for s in used),
                 f"{radii.min():.3f} to {radii.max():.3f}",
                 f"{energies.min():.4f} to {energies.max():.4f}" if len(energies) else "",

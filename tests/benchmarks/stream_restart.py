@@ -258,7 +258,7 @@ def whole_epoch(folder: Path, data: Path, batch: int, bare: bool) -> int:
     began = time.monotonic()
     expected = expected_steps(stream, range(task.stop), bare)
     visits = Counter(int(index) for step in range(task.stop) for index in stream.batch(step).indices)
-    numbers = stream.dataset.numbers[stream.dataset.where(split="train")]
+    numbers = stream.dataset.n_atoms[stream.dataset.where(split="train")]
     over = sum(int(count) % batch for count in np.unique(numbers, return_counts=True)[1])
     bad = int(set(visits.values()) != {1} or len(visits) + over != len(numbers))
     print(f"{len(numbers)} configurations, {task.stop} steps of {batch}: {len(visits)} come once, {over} are left over")

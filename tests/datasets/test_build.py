@@ -78,7 +78,7 @@ def test_frames_of_a_trajectory_share_its_name_temperature_and_density(dataset):
             trajectories.setdefault(record.trajectory, []).append(record)
     sizes = {phase: [] for phase in dataset.phases}
     for members in trajectories.values():
-        assert len({(r.phase, r.number, r.temperature, round(r.wigner_seitz_radius, 9)) for r in members}) == 1
+        assert len({(r.phase, r.n_atoms, r.temperature, round(r.wigner_seitz_radius, 9)) for r in members}) == 1
         sizes[members[0].phase].append(len(members))
     # A frame may be dropped when two protons come too close, and another trajectory then fills the number.
     assert sum(sizes["liquid-mixed"]) == 12

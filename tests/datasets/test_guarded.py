@@ -37,9 +37,9 @@ def test_an_abandoned_reading_does_not_mix_into_the_next(tmp_path, make_atoms):
     items = iterate_records(tmp_path / "long.traj")
     next(items)
     (record,) = read_records(tmp_path / "frames.traj")
-    assert (record.number, record.source) == (4, "frames.traj")
+    assert (record.n_atoms, record.source) == (4, "frames.traj")
     items.close()
-    assert read_records(tmp_path / "frames.traj")[0].number == 4
+    assert read_records(tmp_path / "frames.traj")[0].n_atoms == 4
 
 
 def test_a_reading_without_an_end_is_one_sentence(tmp_path, make_atoms, monkeypatch):

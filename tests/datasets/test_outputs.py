@@ -38,7 +38,7 @@ def test_an_output_of_vasp_that_broke_off(tmp_path):
     path.write_text(text.replace("{electrons}", "8.0"))
     told = []
     (record,) = read_records(path, told=told)
-    assert (record.number, record.energy) == (8, None)
+    assert (record.n_atoms, record.energy) == (8, None)
     assert "reference atoms" in told[0]
     path.write_text(text.replace("{electrons}", "7.0"))
     assert "its charge is 1" in refusal(path)
@@ -70,7 +70,7 @@ def test_an_outcar(tmp_path):
     (tmp_path / "CONTCAR").write_text("this is read by nobody\n")
     told = []
     one, two = read_records(path, told=told)
-    assert (one.frame, two.frame, one.number) == (0, 1, 8)
+    assert (one.frame, two.frame, one.n_atoms) == (0, 1, 8)
     assert one.energy is None
     assert "reference atoms" in told[0]
     np.testing.assert_allclose(one.forces[0] * units.Hartree / units.Bohr, [0.1, 0.2, 0.3])

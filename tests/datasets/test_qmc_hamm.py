@@ -53,7 +53,7 @@ def test_arrays_with_their_labels(arrays, make_atoms):
     (record,) = read_records(arrays())
     np.testing.assert_array_equal(record.configuration.protons, make_atoms(8).positions / units.Bohr)
     np.testing.assert_array_equal(record.configuration.cell, np.array(make_atoms(8).cell) / units.Bohr)
-    assert record.number == 8
+    assert record.n_atoms == 8
     assert record.wigner_seitz_radius == pytest.approx(R_S, rel=1e-12)  # rounding of eight products
     # One division by the Hartree, so only the last digit may differ.
     assert record.energy == pytest.approx(-100.0 / units.Hartree, abs=1e-12)

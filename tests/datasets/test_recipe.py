@@ -50,7 +50,7 @@ def test_shares_add_up():
     assert shares(family) == {2: 3, 4: 7}
     blocks = plan([family, family])
     assert sum(block.count for block in blocks) == 20
-    assert [(b.number, b.first, b.count) for b in blocks] == [(2, 0, 3), (4, 0, 7), (2, 3, 3), (4, 7, 7)]
+    assert [(b.n_atoms, b.first, b.count) for b in blocks] == [(2, 0, 3), (4, 0, 7), (2, 3, 3), (4, 7, 7)]
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def train(
         own: dict = on_host(params)
         learned = untrained = Learned(own, on_host(optimizer.init(own)))
         population = Population(
-            dataset.numbers,
+            dataset.n_atoms,
             indices,
             sampling.walkers_per_configuration,
             process=jax.process_index(),

@@ -51,7 +51,7 @@ class _Block:
     """A share of one family and N, drawn from a random stream of its own."""
 
     family: int
-    number: int
+    n_atoms: int
     stream: int
     first: int
     count: int
@@ -119,7 +119,7 @@ def _build_key(text: str) -> str:
 def _cost(recipe: Recipe, block: _Block) -> float:
     """Estimate the time to draw a block, in any unit."""
     disordered = recipe.family[block.family].phase in DISORDERED
-    return block.count * (1 + COST_OF_DISORDER * block.number if disordered else 1)
+    return block.count * (1 + COST_OF_DISORDER * block.n_atoms if disordered else 1)
 
 
 def cached_dataset(recipe_file: str | os.PathLike, cache: Path | None = None) -> Dataset:
@@ -141,7 +141,7 @@ def cached_dataset(recipe_file: str | os.PathLike, cache: Path | None = None) ->
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             dataset = open_dataset(target)
-            if dataset.manifest.recipe_digest == recipe_digest and len(dataset.numbers) == len(dataset):
+            if dataset.manifest.recipe_digest == recipe_digest and len(dataset.n_atoms) == len(dataset):
                 return dataset
         except InputError:
             pass  # not there, or damaged: it is a cache, so build it again
@@ -156,11 +156,11 @@ def plan(families: list[Family]) -> list[_Block]:
     blocks = []
     first: Counter[tuple[str, int]] = Counter()
     for place, family in enumerate(families):
-        for number, count in shares(family).items():
+        for n_atoms, count in shares(family).items():
             for stream, start in enumerate(range(0, count, BLOCK)):
                 size = min(BLOCK, count - start)
-                blocks.append(_Block(place, number, stream, first[family.phase, number], size))
-                first[family.phase, number] += size
+                blocks.append(_Block(place, n_atoms, stream, first[family.phase, n_atoms], size))
+                first[family.phase, n_atoms] += size
     return blocks
 
 
@@ -207,10 +207,10 @@ def _draw_block(text: str, block: _Block) -> list[bytes]:
         tuple(recipe.held_out.temperature),
         trajectory_fraction=recipe.held_out.trajectory_fraction,
     )
-    rng = np.random.default_rng([recipe.seed, block.family, block.number, block.stream])
+    rng = np.random.default_rng([recipe.seed, block.family, block.n_atoms, block.stream])
     encoded = []
-    for i, drawn in enumerate(draw_configurations(family, block.number, block.count, rng)):
-        name = f"{family.phase}-n{block.number:02d}"
+    for i, drawn in enumerate(draw_configurations(family, block.n_atoms, block.count, rng)):
+        name = f"{family.phase}-n{block.n_atoms:02d}"
         record = Record(
             configuration=drawn.configuration,
             identifier=f"{name}-{block.first + i:05d}",

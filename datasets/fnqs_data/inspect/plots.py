@@ -73,7 +73,7 @@ def plot_records(records: Sequence[Record], path: Path, title: str) -> dict[str,
         axes = lower.add_subplot(grid[column], projection="3d")
         draw_cell(axes, record.configuration, colours[phase])
         axes.set_title(
-            f"{phase}, N = {record.number}, r_s = {record.wigner_seitz_radius:.2f}\nlines: below {LONGEST_BOND} bohr",
+            f"{phase}, N = {record.n_atoms}, r_s = {record.wigner_seitz_radius:.2f}\nlines: below {LONGEST_BOND} bohr",
             fontsize=10,
         )
     _write(figure, path)
@@ -87,9 +87,9 @@ def _sample(group: Sequence[Record]) -> list:
 
 def _typical(group: Sequence[Record]) -> Record:
     """Return the record of middle r_s among those with the most protons that can still be told apart."""
-    numbers = {record.number for record in group}
-    number = max((n for n in numbers if n <= LARGEST_DRAWN), default=min(numbers))
-    ordered = sorted((r for r in group if r.number == number), key=lambda r: r.wigner_seitz_radius)
+    numbers = {record.n_atoms for record in group}
+    n_atoms = max((n for n in numbers if n <= LARGEST_DRAWN), default=min(numbers))
+    ordered = sorted((r for r in group if r.n_atoms == n_atoms), key=lambda r: r.wigner_seitz_radius)
     return ordered[len(ordered) // 2]
 
 

@@ -86,7 +86,7 @@ def find_implausible(
         ).min()
         if nearest > FARTHEST_NEIGHBOUR:
             return f"its nearest protons are {nearest:.3g} bohr apart, at r_s = {r_s:.3g} bohr; are the lengths in Å?"
-    low, high = energy_bounds(r_s, record.number)
+    low, high = energy_bounds(r_s, record.n_atoms)
     energy = record.energy_per_atom
     if energy is not None and not low <= energy <= high:
         return (
@@ -141,7 +141,7 @@ def largest_stress(r_s: float) -> float:
     return 5 * 2.21 / (4 * np.pi * r_s**5) + 0.01
 
 
-def energy_bounds(r_s: float, number: int) -> tuple[float, float]:
+def energy_bounds(r_s: float, n_atoms: int) -> tuple[float, float]:
     """Lowest and highest believable total energy, Ha per proton.
 
     Around the energy of the uniform metal, 1.105/r_s^2 - 1.354/r_s (kinetic; exchange and Madelung), lie
@@ -150,8 +150,8 @@ def energy_bounds(r_s: float, number: int) -> tuple[float, float]:
 
     Args:
         r_s: r_s, bohr.
-        number: N.
+        n_atoms: N.
     """
     metal = 1.105 / r_s**2 - 1.354 / r_s
-    high = metal + 0.2 + 6 / number if r_s >= 1 else np.inf
-    return min(metal, -0.6) - 0.2 - 6 / number, high
+    high = metal + 0.2 + 6 / n_atoms if r_s >= 1 else np.inf
+    return min(metal, -0.6) - 0.2 - 6 / n_atoms, high

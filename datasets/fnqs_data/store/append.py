@@ -60,7 +60,7 @@ def append_dataset(
         columns.save(partial / INDEX)
         manifest = msgspec.structs.replace(
             base.manifest,
-            records=len(columns.numbers),
+            records=len(columns.n_atoms),
             counts=columns.counts(),
             density_parameter=(min(columns.radii), max(columns.radii)),
             content=content.hexdigest(),

@@ -64,7 +64,7 @@ class Record:
     isotope: str = ""
 
     @property
-    def number(self) -> int:
+    def n_atoms(self) -> int:
         """Number of protons N."""
         return len(self.configuration.protons)
 
@@ -76,7 +76,7 @@ class Record:
     @property
     def energy_per_atom(self) -> float | None:
         """Labelled energy in Ha per atom, or None."""
-        return None if self.energy is None else self.energy / self.number
+        return None if self.energy is None else self.energy / self.n_atoms
 
 
 class _Encoded(msgspec.Struct, array_like=True, frozen=True):

@@ -43,7 +43,7 @@ class IndexColumns:
     """Index columns, collected while records stream by."""
 
     def __init__(self):
-        self.numbers: list[int] = []
+        self.n_atoms: list[int] = []
         self.radii: list[float] = []
         self.energies: list[float] = []
         self.twisted: list[bool] = []
@@ -57,7 +57,7 @@ class IndexColumns:
         if key in self.identifiers:
             raise InputError(f"two records are called {record.identifier}; identifiers must be unique")
         self.identifiers[key] = None
-        self.numbers.append(record.number)
+        self.n_atoms.append(record.n_atoms)
         self.radii.append(record.wigner_seitz_radius)
         self.twisted.append(bool(np.any(np.asarray(record.configuration.twist))))
         energy = record.energy_per_atom
@@ -68,16 +68,16 @@ class IndexColumns:
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Count records by phase, split and N."""
         phases, splits = list(self.names["phase"]), list(self.names["split"])
-        tally = Counter(zip(self.labels["phase"], self.labels["split"], self.numbers, strict=True))
+        tally = Counter(zip(self.labels["phase"], self.labels["split"], self.n_atoms, strict=True))
         result: dict[str, dict[str, dict[str, int]]] = {}
-        for (phase, split, number), count in sorted(tally.items()):
-            result.setdefault(phases[phase], {}).setdefault(splits[split], {})[str(number)] = count
+        for (phase, split, n_atoms), count in sorted(tally.items()):
+            result.setdefault(phases[phase], {}).setdefault(splits[split], {})[str(n_atoms)] = count
         return result
 
     def save(self, path: Path) -> None:
         """Write the columns as an npz file without pickled objects."""
         columns = {
-            "number": np.array(self.numbers, dtype=np.int32),
+            "number": np.array(self.n_atoms, dtype=np.int32),
             "density_parameter": np.array(self.radii, dtype=np.float64),
             "energy_per_atom": np.array(self.energies, dtype=np.float64),
             "twisted": np.array(self.twisted, dtype=bool),

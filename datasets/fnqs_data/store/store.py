@@ -118,7 +118,7 @@ class Dataset:
         return result
 
     @property
-    def numbers(self) -> np.ndarray:
+    def n_atoms(self) -> np.ndarray:
         """(M,) number of protons of every record."""
         return self._column("number")
 
@@ -157,15 +157,15 @@ class Dataset:
         """Identifier of every record."""
         return [name.decode() for name in self._column("identifier").tolist()]
 
-    def where(self, *, split: str | None = None, phase: str | None = None, number: int | None = None) -> np.ndarray:
+    def where(self, *, split: str | None = None, phase: str | None = None, n_atoms: int | None = None) -> np.ndarray:
         """Positions (int64) of the records of a split, phase and N; None selects all."""
         chosen = np.ones(len(self), dtype=bool)
         if split is not None:
             chosen &= self._labelled("split", split)
         if phase is not None:
             chosen &= self._labelled("phase", phase)
-        if number is not None:
-            chosen &= self.numbers == number
+        if n_atoms is not None:
+            chosen &= self.n_atoms == n_atoms
         return np.flatnonzero(chosen).astype(np.int64)
 
     def _strings(self, column: str) -> list[str]:
@@ -411,7 +411,7 @@ def _fill(
             columns.add(decode_record(encoded))
         names.append((shard_name(len(names)), len(finished)))
     writer, waiting = None, 0
-    for record in records_from(len(columns.numbers)):
+    for record in records_from(len(columns.n_atoms)):
         name = shard_name(len(names))
         if writer is None:
             writer = ShardWriter(partial / f"{name}{UNFINISHED}")
@@ -436,7 +436,7 @@ def _fill(
     return Manifest(
         schema=SCHEMA_VERSION,
         units=UNITS,
-        records=len(columns.numbers),
+        records=len(columns.n_atoms),
         counts=columns.counts(),
         density_parameter=(min(columns.radii), max(columns.radii)),
         content=content.hexdigest(),

@@ -52,11 +52,11 @@ def evaluate_with_journal(
     waiting = {place: record for place, record in enumerate(records) if place not in journal.results}
     if len(waiting) < len(records):
         announce(f"{len(records) - len(waiting)} of {len(records)} energies are in {journal.path} already")
-    numbers = [record.number for record in waiting.values()]
+    numbers = [record.n_atoms for record in waiting.values()]
     progress = SamplingProgress(announce, numbers, before=len(records) - len(waiting))
     for batch in evaluate_in_turns(wavefunction, params, waiting, settings, steps=0, progress=progress):
         journal.append(batch)
-        progress.finished([records[place].number for place in batch])
+        progress.finished([records[place].n_atoms for place in batch])
     return [journal.results[place] for place in range(len(records))]
 
 

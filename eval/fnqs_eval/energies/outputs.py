@@ -74,7 +74,7 @@ def write_extxyz(path: str | os.PathLike, records: Sequence[Record], results: Se
     for record, result in zip(records, results, strict=True):
         configuration = record.configuration
         atoms = Atoms(
-            numbers=np.ones(record.number, int),
+            numbers=np.ones(record.n_atoms, int),
             positions=np.asarray(configuration.protons) * units.Bohr,
             cell=np.asarray(configuration.cell) * units.Bohr,
             pbc=True,
@@ -87,8 +87,8 @@ def write_extxyz(path: str | os.PathLike, records: Sequence[Record], results: Se
         if result.reliability:
             info["reliability"] = result.reliability
         if math.isfinite(result.energy_per_atom):
-            whole = result.energy_per_atom * record.number * units.Hartree
-            info["energy_error"] = result.error_per_atom * record.number * units.Hartree
+            whole = result.energy_per_atom * record.n_atoms * units.Hartree
+            info["energy_error"] = result.error_per_atom * record.n_atoms * units.Hartree
             atoms.calc = SinglePointCalculator(atoms, energy=whole)
         atoms.info.update(info)
         frames.append(atoms)

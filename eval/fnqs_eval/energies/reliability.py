@@ -63,7 +63,7 @@ def training_distribution(dataset: Dataset, split: str) -> TrainingDistribution 
     tree = KDTree(described / scale)
     nearest = np.asarray(tree.query(described / scale, k=2)[0])[:, 1]
     usual = float(np.median(nearest))
-    largest = int(dataset.numbers[chosen].max())
+    largest = int(dataset.n_atoms[chosen].max())
     return TrainingDistribution(tree, scale, usual, largest) if usual > 0 else None
 
 

@@ -33,7 +33,7 @@ def default_protocol(config: RunConfig, dataset: Dataset) -> str:
             f"{dataset.folder}: nothing is held out as {' or '.join(map(repr, SPLITS))}; name densities or phases "
             f"under [held_out] in the recipe and train again, or give what was held out with --protocol FILE"
         )
-    numbers = np.concatenate([dataset.numbers[dataset.where(split=split)] for split in splits])
+    numbers = np.concatenate([dataset.n_atoms[dataset.where(split=split)] for split in splits])
     number = transfer.number if np.any(numbers == transfer.number) else int(numbers.max())
     names = ", ".join(f'"{split}"' for split in splits)
     return f"""# What `fnqs-evaluate transfer` does without --protocol, from [transfer] in the run's config.

@@ -115,7 +115,7 @@ def run_item(
     return ItemResult(
         name=item.name,
         configurations=tuple(record.identifier for record in records),
-        numbers=tuple(sorted({record.number for record in records})),
+        numbers=tuple(sorted({record.n_atoms for record in records})),
         densities=tuple(round(record.wigner_seitz_radius, 6) for record in records),
         phases=tuple(sorted({record.phase for record in records})),
         train=item.train,

@@ -176,9 +176,9 @@ def _find(data: str, protocol_file: Path) -> Path:
 
 def _spread(source: Dataset | Sequence[Record], chosen: np.ndarray, item: Item, wanted: int) -> list[Record]:
     if isinstance(source, Dataset):
-        numbers, radii = source.numbers[chosen], source.wigner_seitz_radii[chosen]
+        numbers, radii = source.n_atoms[chosen], source.wigner_seitz_radii[chosen]
     else:
-        numbers = np.array([source[i].number for i in chosen])
+        numbers = np.array([source[i].n_atoms for i in chosen])
         radii = np.array([source[i].wigner_seitz_radius for i in chosen])
     kept = np.arange(len(chosen)) if item.number is None else np.flatnonzero(numbers == item.number)
     ordered = chosen[kept[np.argsort(radii[kept], kind="stable")]]
