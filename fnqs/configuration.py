@@ -59,7 +59,7 @@ def make_configuration(cell, protons, twist=(0.0, 0.0, 0.0)) -> Configuration:
 
 
 def find_fault(configuration: Configuration) -> str | None:
-    """Say in one clause what makes a configuration unusable, or None if it is sound.
+    """Say in one clause what makes a configuration unusable, or None if it is valid.
 
     Checked: shapes, finite numbers, an even number N >= 2 of protons, a cell that is neither
     flat nor too thin for the smooth periodic distance, no two protons closer than SHORTEST_BOND.

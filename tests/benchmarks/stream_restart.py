@@ -47,7 +47,7 @@ from fnqs_data.stream.pipeline import StoredConfigurations
 from fnqs_data.stream.prepared_systems import PreparedSystems
 from fnqs_data.stream.stream import ConfigurationStream
 from fnqs_train.distributed.processes import Place
-from fnqs_train.distributed.session import started
+from fnqs_train.distributed.session import distributed_session
 from fnqs_train.distributed.sharding import make_mesh
 from fnqs_train.distributed.watchdog import LOST
 from fnqs_train.training_input import training_input
@@ -141,7 +141,7 @@ def work(task: Task, start: int, place: Place) -> int:
     configure()
     state_file, log_file = (task.run / f"{name}-{place.process}.jsonl" for name in ("state", "log"))
     save_every = max(1, task.stop // 25)
-    with started("restart", place, seconds=300), log_file.open("a") as log:
+    with distributed_session("restart", place, seconds=300), log_file.open("a") as log:
         stream, mesh = open_stream(task.data, task.batch), make_mesh(place.processes)
         for state in task.run.glob("start.json"):
             stream.check_resume(json.loads(state.read_text())["fingerprint"], task.run)

@@ -19,7 +19,7 @@ ACCELERATOR_BYTES = 2**32
 """Memory (bytes) that one chunk may take on an accelerator."""
 
 LIVE_FIELDS = 24
-"""Arrays of the size of the electrons' features with all derivatives that live at the same time, roughly."""
+"""Estimate of how many arrays (3N derivatives of N electrons' features each) are in memory at once."""
 
 
 @dataclass(frozen=True)

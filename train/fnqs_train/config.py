@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fnqs.cli.files import replaced_when_whole, write_text_whole
+from fnqs.cli.files import atomic_write, write_text_atomic
 from fnqs.cli.settings import apply_overrides, describe, from_table, read_toml, to_table, to_toml
 from fnqs.errors import InputError
 from fnqs.model_config import ModelConfig
@@ -236,12 +236,12 @@ def save_config(config: RunConfig, run_folder: str | os.PathLike) -> None:
     if recipe.is_file():
         copy = run_folder / RECIPE_NAME
         if not (copy.exists() and copy.samefile(recipe)):
-            with replaced_when_whole(copy) as temporary:
+            with atomic_write(copy) as temporary:
                 shutil.copyfile(recipe, temporary)
         table["data"]["recipe"] = RECIPE_NAME
     elif recipe.resolve().is_relative_to(run_folder.resolve()):  # its own data set moves with it
         table["data"]["recipe"] = recipe.resolve().relative_to(run_folder.resolve()).as_posix()
-    write_text_whole(run_folder / CONFIG_NAME, to_toml(table))
+    write_text_atomic(run_folder / CONFIG_NAME, to_toml(table))
 
 
 def changed_keys(old: RunConfig, new: RunConfig) -> list[str]:
@@ -271,8 +271,8 @@ def check_config(config: RunConfig, where: str) -> None:
         InputError: a value out of range, or two that do not go together.
     """
     for key, value in _flat(to_table(config)).items():
-        sound, wanted = _RANGES.get(key, (None, ""))
-        if sound is not None and not sound(value):
+        valid, wanted = _RANGES.get(key, (None, ""))
+        if valid is not None and not valid(value):
             raise InputError(f"{where}: {key} is {value!r} but must be {wanted}")
     if config.optimizer.train == "low-rank" and config.optimizer.method == "adam":
         raise InputError(

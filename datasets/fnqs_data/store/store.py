@@ -366,7 +366,7 @@ def open_dataset(folder: str | os.PathLike) -> Dataset:
 
 
 def verify_dataset(folder: str | os.PathLike) -> list[str]:
-    """Check every file against the manifest; one finding a line, each naming its file, empty if sound.
+    """Check every file against the manifest; one finding a line, each naming its file, empty if valid.
 
     Raises:
         InputError: if the manifest itself is missing or damaged.
