@@ -32,7 +32,9 @@ from fnqs_data.store.append import append_dataset
 from fnqs_data.store.manifest import MANIFEST
 from fnqs_data.store.record import SPLITS, Record
 from fnqs_data.store.splits import HeldOut, split_records, straddling
-from fnqs_data.store.store import Dataset, open_dataset, verify_dataset, write_dataset
+from fnqs_data.store.store import Dataset, open_dataset
+from fnqs_data.store.verify import verify_dataset
+from fnqs_data.store.write import write_dataset
 
 DESCRIPTION = """\
 Proton configurations of dense hydrogen: build them from a recipe, import them from files, look at them.

@@ -23,7 +23,8 @@ import numpy as np
 from fnqs.configuration import Configuration
 from fnqs_data.inspect.duplicates import find_duplicates
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import Dataset, open_dataset, write_dataset
+from fnqs_data.store.store import Dataset, open_dataset
+from fnqs_data.store.write import write_dataset
 
 HIDDEN = 100
 KINDS = ("all-cells-n8", "one-cell-n16", "cubic-n96")

@@ -21,7 +21,8 @@ import numpy as np
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
-from fnqs_data.store.store import Dataset, open_dataset, write_dataset
+from fnqs_data.store.store import Dataset, open_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
 from fnqs_train.config import load_config
 from fnqs_train.loop import train

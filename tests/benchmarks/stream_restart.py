@@ -42,7 +42,8 @@ from fnqs.model_config import ModelConfig
 from fnqs.precision import configure
 from fnqs.system import make_system
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_data.stream.pipeline import StoredConfigurations
 from fnqs_data.stream.prepared_systems import PreparedSystems
 from fnqs_data.stream.stream import ConfigurationStream

@@ -12,7 +12,7 @@ from fnqs_data.generate.build import build_recipe, cached_dataset
 from fnqs_data.generate.draw import closest_pairs, random_strain
 from fnqs_data.inspect.distances import bond_peak, pair_distribution
 from fnqs_data.store import shards
-from fnqs_data.store.store import verify_dataset
+from fnqs_data.store.verify import verify_dataset
 
 RECIPE = """
 name = "mixed"

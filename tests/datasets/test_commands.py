@@ -10,7 +10,8 @@ from ase.io import write
 from fnqs_data.commands import main
 from fnqs_data.readers import progress
 from fnqs_data.store import shards
-from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.write import write_dataset
 
 
 @pytest.fixture

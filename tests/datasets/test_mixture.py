@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fnqs.errors import InputError
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_data.stream.mixture import RESOLUTION, integer_weights, mixture_weights, systematic_sample
 
 

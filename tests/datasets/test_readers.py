@@ -9,7 +9,7 @@ from ase.io import read, write
 
 from fnqs.errors import InputError
 from fnqs_data.readers import iterate_records, read_records
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 
 SHARED = os.environ.get("FNQS_SHARED_DATA")
 needs_shared = pytest.mark.skipif(not SHARED, reason="FNQS_SHARED_DATA does not name the folder of real files")

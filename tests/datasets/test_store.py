@@ -12,7 +12,9 @@ from fnqs.configuration import Configuration
 from fnqs.errors import InputError
 from fnqs_data.store import shards, store
 from fnqs_data.store.record import Record, decode_record, encode_record
-from fnqs_data.store.store import open_dataset, verify_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.verify import verify_dataset
+from fnqs_data.store.write import write_dataset
 
 
 def assert_same(a: Record, b: Record) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_data.stream.stream import ConfigurationStream
 
 

@@ -18,7 +18,8 @@ from fnqs.precision import configure
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig, SamplingConfig
 from fnqs_train.distributed.broadcast import broadcast_result
 from fnqs_train.distributed.processes import Place

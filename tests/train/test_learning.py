@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_train import loop
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig
 from fnqs_train.loop import train

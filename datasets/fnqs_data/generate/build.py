@@ -26,9 +26,12 @@ from fnqs.precision import cache_folder
 from fnqs_data.generate.disordered import DISORDERED
 from fnqs_data.generate.draw import draw_configurations
 from fnqs_data.generate.recipe import Family, Recipe, parse_recipe, read_recipe
+from fnqs_data.store.manifest import text_digest
 from fnqs_data.store.record import Record, decode_record, encode_record
+from fnqs_data.store.resume import resume_dataset, resumed_folder
 from fnqs_data.store.splits import HeldOut
-from fnqs_data.store.store import PARTIAL, Dataset, open_dataset, resume_dataset, resumed_folder
+from fnqs_data.store.store import Dataset, open_dataset
+from fnqs_data.store.write import PARTIAL
 
 GENERATOR_VERSION = 2
 """Raised whenever the same recipe would give other configurations."""
@@ -135,13 +138,12 @@ def cached_dataset(recipe_file: str | os.PathLike, cache: Path | None = None) ->
     parent = Path(cache) if cache is not None else cache_folder() / "datasets"
     key = _build_key(text)
     target = parent / f"{recipe.name}-{key}"
-    recipe_digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     parent.mkdir(parents=True, exist_ok=True)
     with (parent / f".{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             dataset = open_dataset(target)
-            if dataset.manifest.recipe_digest == recipe_digest and len(dataset.n_atoms) == len(dataset):
+            if dataset.manifest.recipe_digest == text_digest(text) and len(dataset.n_atoms) == len(dataset):
                 return dataset
         except InputError:
             pass  # not there, or damaged: it is a cache, so build it again

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from fnqs.precision import cache_folder
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.recipe import read_recipe
+from fnqs_data.store.manifest import text_digest
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import Dataset, open_dataset
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_in_turns
@@ -124,7 +124,7 @@ def known_dataset(config: RunConfig) -> Dataset | None:
         return open_dataset(source)
     recipe, text = read_recipe(source)
     parent = Path(config.data.cache) if config.data.cache else cache_folder() / "datasets"
-    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    digest = text_digest(text)
     for folder in sorted(parent.glob(f"{recipe.name}-*")):
         if folder.is_dir():
             dataset = open_dataset(folder)

@@ -13,7 +13,8 @@ import numpy as np
 from fnqs.errors import InputError
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_eval.energies.energy import EvaluationSettings
 from fnqs_eval.energies.evaluate import evaluate_with_journal
 from fnqs_eval.energies.journal import Journal, fingerprint
