@@ -59,7 +59,7 @@ def make_configuration(cell, protons, twist=(0.0, 0.0, 0.0)) -> Configuration:
 
 
 def find_fault(configuration: Configuration) -> str | None:
-    """Say in one clause what makes a configuration unusable, or None if it is sound.
+    """Say in one clause what makes a configuration unusable, or None if it is valid.
 
     Checked: shapes, finite numbers, an even number N >= 2 of protons, a cell that is neither
     flat nor too thin for the smooth periodic distance, no two protons closer than SHORTEST_BOND.
@@ -72,9 +72,9 @@ def find_fault(configuration: Configuration) -> str | None:
     for name, values in (("cell", cell), ("proton positions", protons), ("twist", twist)):
         if not np.all(np.isfinite(values)):
             return f"the {name} contain NaN or infinity"
-    number = len(protons)
-    if number < 2 or number % 2:
-        return f"N = {number} protons; fnqs needs an even number, two or more, for an unpolarised neutral cell"
+    n_atoms = len(protons)
+    if n_atoms < 2 or n_atoms % 2:
+        return f"N = {n_atoms} protons; fnqs needs an even number, two or more, for an unpolarised neutral cell"
     if fault := find_cell_fault(cell):
         return fault
     distances = minimum_image_distances(cell, protons)
@@ -119,8 +119,12 @@ def fold_twist(twist: np.ndarray) -> np.ndarray:
     return np.where(np.abs(folded) < 1e-12, 0.0, folded)
 
 
-def density_parameter(configuration: Configuration) -> np.ndarray:
+def wigner_seitz_radius(configuration: Configuration) -> np.ndarray:
     """r_s = (3 volume / 4 pi N)^(1/3) in bohr, over any leading batch axes, on the host in float64."""
-    number = np.asarray(configuration.protons).shape[-2]
+    n_atoms = np.asarray(configuration.protons).shape[-2]
     volume = np.abs(cell_volume(np.asarray(configuration.cell)))
-    return (3 * volume / (4 * np.pi * number)) ** (1 / 3)
+    return (3 * volume / (4 * np.pi * n_atoms)) ** (1 / 3)
+
+
+density_parameter = wigner_seitz_radius
+"""Its former name, still used inside the ansatz."""

@@ -131,9 +131,9 @@ def ewald_energy(lists: EwaldLists, electrons: jax.Array) -> jax.Array:
     return real + jnp.sum(lists.wave_weights * squares) + lists.constant
 
 
-def numbers_of_vectors(electrons: int, accuracy: float = STANDARD_ACCURACY) -> tuple[int, int]:
+def numbers_of_vectors(n_electrons: int, accuracy: float = STANDARD_ACCURACY) -> tuple[int, int]:
     """Lattice and reciprocal vectors used for N electrons: the static shapes of `EwaldLists`."""
-    images, waves = next((r, g) for limit, r, g in NUMBERS if limit is None or electrons <= limit)
+    images, waves = next((r, g) for limit, r, g in NUMBERS if limit is None or n_electrons <= limit)
     # The exponent of the error is the product of both cutoffs, and the vectors fill a sphere.
     return images, int(np.ceil(waves * (np.log(accuracy) / np.log(STANDARD_ACCURACY)) ** 3))
 
@@ -146,13 +146,13 @@ def _real_space(lists: EwaldLists, displacements: jax.Array) -> jax.Array:
     return jnp.sum(jnp.sum(jax.lax.erfc(lists.splitting * distance) / distance, axis=0))
 
 
-def _nearest_images(cell: np.ndarray, number: int) -> tuple[np.ndarray, float]:
-    """Pick the lattice vectors (number, 3) whose boxes lie nearest to the origin, and the distance left out.
+def _nearest_images(cell: np.ndarray, count: int) -> tuple[np.ndarray, float]:
+    """Pick the lattice vectors (count, 3) whose boxes lie nearest to the origin, and the distance left out.
 
     The box of a vector holds the points whose fractions differ from it by at most 1/2; zero comes first.
     """
     heights = 2 * np.pi / np.linalg.norm(reciprocal_vectors(cell), axis=1)
-    reach = 0.5 * (number * abs(cell_volume(cell))) ** (1 / 3)
+    reach = 0.5 * (count * abs(cell_volume(cell))) ** (1 / 3)
     limits = np.ceil(reach / heights - 0.5).astype(int)
     indices = _integer_box(limits)
     metric = cell @ cell.T
@@ -166,26 +166,26 @@ def _nearest_images(cell: np.ndarray, number: int) -> tuple[np.ndarray, float]:
     distances[len(indices) // 2] = -1.0
     order = np.argsort(distances, kind="stable")
     outside = np.min((limits + 0.5) * heights)
-    cutoff = min(outside, distances[order[number]]) if len(order) > number else outside
-    return indices[order[:number]] @ cell, float(cutoff)
+    cutoff = min(outside, distances[order[count]]) if len(order) > count else outside
+    return indices[order[:count]] @ cell, float(cutoff)
 
 
-def shortest_waves(cell: np.ndarray, number: int) -> tuple[np.ndarray, float]:
+def shortest_waves(cell: np.ndarray, count: int) -> tuple[np.ndarray, float]:
     """Pick the shortest reciprocal vectors of a half space and find the length of the next one.
 
     Returns:
-        (number, 3) integer multiples of the reciprocal vectors, and a length in 1/bohr.
+        (count, 3) integer multiples of the reciprocal vectors, and a length in 1/bohr.
     """
     vectors = reciprocal_vectors(cell)
     lengths = np.linalg.norm(cell, axis=1)
-    reach = (12 * np.pi**2 * (number + 1) / abs(cell_volume(cell))) ** (1 / 3)
+    reach = (12 * np.pi**2 * (count + 1) / abs(cell_volume(cell))) ** (1 / 3)
     while True:
         indices = _integer_box(np.floor(reach * lengths / (2 * np.pi)).astype(int))
         indices = indices[len(indices) // 2 + 1 :]
         norms = np.linalg.norm(indices @ vectors, axis=1)
-        order = np.argsort(norms, kind="stable")[: number + 1]
-        if len(order) > number and norms[order[number]] <= reach:
-            return indices[order[:number]].astype(np.float64), float(norms[order[number]])
+        order = np.argsort(norms, kind="stable")[: count + 1]
+        if len(order) > count and norms[order[count]] <= reach:
+            return indices[order[:count]].astype(np.float64), float(norms[order[count]])
         reach *= 1.15
 
 

@@ -66,13 +66,13 @@ def map_walkers(function, per_configuration, walkers: jax.Array, chunk: int):
     Returns:
         A tree of (K, n, ...).
     """
-    configurations, number = walkers.shape[:2]
-    size = _largest_divisor(number, chunk)
-    members = _largest_divisor(configurations, chunk // number) if size == number else 1
+    configurations, n_walkers = walkers.shape[:2]
+    size = _largest_divisor(n_walkers, chunk)
+    members = _largest_divisor(configurations, chunk // n_walkers) if size == n_walkers else 1
     groups = configurations // members
-    parts = walkers.reshape(groups, members, number // size, size, *walkers.shape[2:])
+    parts = walkers.reshape(groups, members, n_walkers // size, size, *walkers.shape[2:])
     parts = jnp.moveaxis(parts, 2, 1).reshape(-1, members, size, *walkers.shape[2:])
-    owners = jnp.repeat(jnp.arange(configurations).reshape(groups, members), number // size, axis=0)
+    owners = jnp.repeat(jnp.arange(configurations).reshape(groups, members), n_walkers // size, axis=0)
 
     def one(argument):
         owner, electrons = argument
@@ -80,7 +80,7 @@ def map_walkers(function, per_configuration, walkers: jax.Array, chunk: int):
         return jax.vmap(function)(*own, electrons)
 
     results = jax.lax.map(one, (owners, parts))
-    return jax.tree.map(lambda x: x.reshape(configurations, number, *x.shape[3:]), results)
+    return jax.tree.map(lambda x: x.reshape(configurations, n_walkers, *x.shape[3:]), results)
 
 
 def _largest_divisor(number: int, limit: int) -> int:

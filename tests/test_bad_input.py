@@ -19,7 +19,7 @@ from fnqs_train.config import load_config, save_config
 from fnqs_train.loading import params_template
 from fnqs_train.run_folder import used_alone
 
-RECIPE = 'name = "set"\n[[family]]\nphase = "bcc"\nnumber = [2]\ndensity = 1.4\ncount = 3\n'
+RECIPE = 'name = "set"\n[[family]]\nphase = "bcc"\nnumber = [2]\nr_s = 1.4\ncount = 3\n'
 CONFIG = """name = "try"
 steps = 2
 data.recipe = "set.toml"
@@ -184,10 +184,10 @@ def test_bad_configs(place, failing):
     (place / "try.toml").write_text(CONFIG.replace("set.toml", "nowhere.toml"))
     assert "nowhere.toml is neither beside the config nor" in failing("fnqs-train", "try.toml")
     (place / "try.toml").write_text(CONFIG)
-    (place / "set.toml").write_text(RECIPE.replace("density", "densty"))
+    (place / "set.toml").write_text(RECIPE.replace("r_s", "rs"))
     sentence = failing("fnqs-train", "try.toml")
     assert "set.toml" in sentence
-    assert "did you mean 'density'" in sentence
+    assert "did you mean 'r_s'" in sentence
 
 
 def test_bad_options(failing):

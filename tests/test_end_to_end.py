@@ -20,27 +20,27 @@ name = "tiny"
 seed = 3
 
 [held_out]
-density = [[1.5, 1.6]]
+r_s = [[1.5, 1.6]]
 phases = ["fcc"]
 
 [[family]]
 phase = "bcc"
 count = 16
 number = [2, 4]
-density = [1.3, 1.45]
+r_s = [1.3, 1.45]
 displacement = [0.0, 0.1]
 
 [[family]] # held out by density
 phase = "bcc"
 count = 2
 number = [2]
-density = [1.52, 1.58]
+r_s = [1.52, 1.58]
 
 [[family]] # held out by phase
 phase = "fcc"
 count = 2
 number = [2]
-density = [1.3, 1.4]
+r_s = [1.3, 1.4]
 """
 
 CONFIG = """

@@ -32,7 +32,9 @@ from fnqs_data.store.append import append_dataset
 from fnqs_data.store.manifest import MANIFEST
 from fnqs_data.store.record import SPLITS, Record
 from fnqs_data.store.splits import HeldOut, split_records, straddling
-from fnqs_data.store.store import Dataset, open_dataset, verify_dataset, write_dataset
+from fnqs_data.store.store import Dataset, open_dataset
+from fnqs_data.store.verify import verify_dataset
+from fnqs_data.store.write import write_dataset
 
 DESCRIPTION = """\
 Proton configurations of dense hydrogen: build them from a recipe, import them from files, look at them.
@@ -130,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     split.add_argument("folder", type=Path, metavar="SET", help="data set folder")
     split.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new folder for the copy")
     window = {"type": float, "nargs": 2, "action": "append", "default": [], "metavar": ("LOW", "HIGH")}
-    split.add_argument("--density", help="hold out this window of r_s, bohr (may be repeated)", **window)
+    split.add_argument("--r-s", "--density", help="hold out this window of r_s, bohr (may be repeated)", **window)
     split.add_argument("--temperature", help="hold out this window of temperatures, K (may be repeated)", **window)
     for option in ("phase", "trajectory"):
         split.add_argument(
@@ -153,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = command("verify", _verify, "check every file of a data set against its digests; exit code 1 if damaged")
     verify.add_argument("folder", type=Path, metavar="FOLDER", help="data set folder")
 
-    plot = command("plot", _plot, "draw densities, g(r) (bohr), nearest neighbours, energies (Ha per atom), two cells")
+    plot = command("plot", _plot, "draw r_s, g(r) (bohr), nearest neighbours, energies (Ha per atom), two cells")
     plot.add_argument("path", type=Path, metavar="PATH", help="file or data set folder")
     plot.add_argument("--output", type=Path, required=True, metavar="PNG", help="picture to write")
     add_reading_options(plot)
@@ -188,8 +190,8 @@ def _info(options: argparse.Namespace) -> int:
         )
         table.add_row(
             str(record.frame),
-            str(record.number),
-            f"{record.density_parameter:.4f}",
+            str(record.n_atoms),
+            f"{record.wigner_seitz_radius:.4f}",
             "" if energy is None else f"{energy:.6f}",
             escape(record.phase),
             corrected if energy is not None else "",
@@ -199,11 +201,11 @@ def _info(options: argparse.Namespace) -> int:
     console.print(_labels_line(records))
     energies = [r.energy_per_atom for r in records if r.energy_per_atom is not None]
     mean = f", mean E/N {np.mean(energies):.6f} Ha/atom" if energies else ", no energies"
-    densities = [r.density_parameter for r in records]
-    numbers = [r.number for r in records]
+    radii = [r.wigner_seitz_radius for r in records]
+    numbers = [r.n_atoms for r in records]
     console.print(
         f"{len(records)} frames, N {min(numbers)} to {max(numbers)}, "
-        f"r_s {min(densities):.4f} to {max(densities):.4f} bohr{mean}"
+        f"r_s {min(radii):.4f} to {max(radii):.4f} bohr{mean}"
     )
     return 0
 
@@ -258,7 +260,7 @@ def _append(options: argparse.Namespace) -> int:
 def _split(options: argparse.Namespace) -> int:
     dataset = open_dataset(options.folder)
     held_out = HeldOut(
-        density=tuple(map(tuple, options.density)),
+        r_s=tuple(map(tuple, options.r_s)),
         phases=tuple(options.phase),
         temperature=tuple(map(tuple, options.temperature)),
         trajectories=tuple(options.trajectory),
@@ -287,8 +289,8 @@ def _check_held_out(dataset: Dataset, held_out: HeldOut) -> None:
 def _duplicates(options: argparse.Namespace) -> int:
     dataset = open_dataset(options.folder)
 
-    def announce(number: int, candidates: int) -> None:
-        print(f"N = {number}: {candidates} candidates", file=sys.stderr)
+    def announce(n_atoms: int, candidates: int) -> None:
+        print(f"N = {n_atoms}: {candidates} candidates", file=sys.stderr)
 
     found = find_duplicates(dataset, options.tolerance, announce)
     for duplicate in found:
@@ -332,16 +334,16 @@ def _print_dataset(dataset: Dataset) -> None:
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     phases, splits = np.array(dataset.phases), np.array(dataset.splits)
     for phase in dict.fromkeys(dataset.phases):
-        for number in np.unique(dataset.numbers[phases == phase]):
-            chosen = (phases == phase) & (dataset.numbers == number)
-            density = dataset.density_parameters[chosen]
+        for n_atoms in np.unique(dataset.n_atoms[phases == phase]):
+            chosen = (phases == phase) & (dataset.n_atoms == n_atoms)
+            radii = dataset.wigner_seitz_radii[chosen]
             energies = dataset.energies_per_atom[chosen]
             energies = energies[np.isfinite(energies)]
             table.add_row(
                 escape(phase),
-                str(number),
+                str(n_atoms),
                 *(str(np.sum(splits[chosen] == s)) for s in used),
-                f"{density.min():.3f} to {density.max():.3f}",
+                f"{radii.min():.3f} to {radii.max():.3f}",
                 f"{energies.min():.4f} to {energies.max():.4f}" if len(energies) else "",
             )
     console = _console()

@@ -176,9 +176,11 @@ class Model:
 
     def _evaluate(self, function: Callable, configuration: Configuration, electrons: np.ndarray | jax.Array):
         positions = jnp.asarray(electrons, jax.tree.leaves(self.params)[0].dtype)
-        number = np.shape(configuration.protons)[0]
-        if positions.shape[-2:] != (number, 3) or positions.ndim not in (2, 3):
-            raise InputError(f"electrons of shape {positions.shape}: give ({number}, 3) or (n, {number}, 3), in bohr")
+        n_electrons = np.shape(configuration.protons)[0]
+        if positions.shape[-2:] != (n_electrons, 3) or positions.ndim not in (2, 3):
+            raise InputError(
+                f"electrons of shape {positions.shape}: give ({n_electrons}, 3) or (n, {n_electrons}, 3), in bohr"
+            )
         system, context = self._prepared(configuration)
         return function(self.params, context, system, positions)
 

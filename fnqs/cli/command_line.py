@@ -115,12 +115,12 @@ def positive_float(text: str) -> float:
     return _number(text, float, lambda x: 0 < x < float("inf"), "a number above zero")
 
 
-def _number(text: str, kind: type, sound: Callable[[float], bool], wanted: str) -> float:
+def _number(text: str, kind: type, valid: Callable[[float], bool], wanted: str) -> float:
     try:
         value = kind(text)
     except ValueError:
         value = None
-    if value is None or not sound(value):
+    if value is None or not valid(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
     return value
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Atomic writes: a file is complete, or it is as it was before."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 @contextmanager
-def replaced_when_whole(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write; the file then takes the place of `path` or is removed.
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path to write to; the file is renamed to `path` at the end, or removed after an error.
 
     The folder of `path` is made when it is missing; the temporary name keeps the suffix of `path`, so that
     libraries which choose a format by suffix work.
@@ -30,11 +30,11 @@ def replaced_when_whole(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_text_whole(path: str | os.PathLike, text: str) -> None:
+def write_text_atomic(path: str | os.PathLike, text: str) -> None:
     """Write a UTF-8 text file that is never seen half-written.
 
     Raises:
         OSError: the file cannot be written.
     """
-    with replaced_when_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

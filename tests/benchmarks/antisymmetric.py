@@ -33,9 +33,9 @@ from fnqs_train.loading import load_params
 FOLDER = Path("runs") / "antisymmetric"
 
 SYSTEMS = {
-    "atomic": ("sc, r_s = 1.6", 'phase = "sc"\nnumber = [8]\ndensity = 1.6\nsupercell = [2, 2, 2]'),
-    "molecular": ("Pa-3, r_s = 1.6, bond 1.4", 'phase = "pa3"\nnumber = [8]\ndensity = 1.6\nbond = 1.4'),
-    "stretched": ("sc, r_s = 2.2", 'phase = "sc"\nnumber = [8]\ndensity = 2.2\nsupercell = [2, 2, 2]'),
+    "atomic": ("sc, r_s = 1.6", 'phase = "sc"\nnumber = [8]\nr_s = 1.6\nsupercell = [2, 2, 2]'),
+    "molecular": ("Pa-3, r_s = 1.6, bond 1.4", 'phase = "pa3"\nnumber = [8]\nr_s = 1.6\nbond = 1.4'),
+    "stretched": ("sc, r_s = 2.2", 'phase = "sc"\nnumber = [8]\nr_s = 2.2\nsupercell = [2, 2, 2]'),
     "chain": ("open H4, R = 3.0", 'phase = "chain"\nnumber = [4]\nspacing = 3.0\nvacuum = 12.0\nopen = true'),
 }
 """Cells of eight atoms, and a chain in a box, at Gamma: title and family of the data set recipe."""

@@ -42,10 +42,10 @@ def main(recipe: str, *bases: str) -> None:
             clusters = cc.RCCSD(field)
             clusters.kernel()
             triples = clusters.ccsd_t()
-            mean_field, doubles = field.e_tot / record.number, clusters.e_tot / record.number
+            mean_field, doubles = field.e_tot / record.n_atoms, clusters.e_tot / record.n_atoms
             print(
                 f"{record.identifier} {basis} ({cell.nao} orbitals): HF {mean_field:.6f}, CCSD {doubles:.6f}, "
-                f"CCSD(T) {doubles + triples / record.number:.6f} Ha per atom",
+                f"CCSD(T) {doubles + triples / record.n_atoms:.6f} Ha per atom",
                 flush=True,
             )
 

@@ -46,13 +46,13 @@ def main(run: str, number: int = 64) -> None:
     record = cached_dataset(recipe_path(config))[0]
     system = jax.tree.map(jnp.asarray, stack_systems([make_system(record.configuration, config.model)]))
     contexts = jax.jit(jax.vmap(partial(wavefunction.encode, params)))(system)
-    chunk = choose_chunks(record.number, config.model).energy
-    start = jnp.zeros((1, number, record.number, 3), jnp.float32)
+    chunk = choose_chunks(record.n_atoms, config.model).energy
+    start = jnp.zeros((1, number, record.n_atoms, 3), jnp.float32)
     equilibrate = make_equilibration(wavefunction, SamplingConfig(equilibration_sweeps=300))
     start, width, _ = equilibrate(
         params, system, start, jnp.full(1, 0.3, jnp.float32), jnp.ones(1, bool), jax.random.key(1)
     )
-    print(f"{record.identifier}: N = {record.number}, {number} walkers, {run}")
+    print(f"{record.identifier}: N = {record.n_atoms}, {number} walkers, {run}")
     print("move        acceptance  width (bohr)  ms/sweep  autocorrelation (sweeps)  independent samples/s")
     for name, move in MOVES.items():
 

@@ -23,7 +23,8 @@ import numpy as np
 from fnqs.configuration import Configuration
 from fnqs_data.inspect.duplicates import find_duplicates
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import Dataset, open_dataset, write_dataset
+from fnqs_data.store.store import Dataset, open_dataset
+from fnqs_data.store.write import write_dataset
 
 HIDDEN = 100
 KINDS = ("all-cells-n8", "one-cell-n16", "cubic-n96")
@@ -35,8 +36,8 @@ def structure(rng: np.random.Generator, kind: str) -> tuple[np.ndarray, np.ndarr
     shape = np.eye(3)
     if kind.startswith("all"):
         shape += rng.normal(scale=0.03, size=(3, 3))
-    density = {"one": 1.5, "cub": 1 + 0.017 * rng.integers(100)}.get(kind[:3], rng.uniform(1.0, 2.7))
-    cell = shape * (4 * np.pi / 3 * number / abs(np.linalg.det(shape))) ** (1 / 3) * density
+    r_s = {"one": 1.5, "cub": 1 + 0.017 * rng.integers(100)}.get(kind[:3], rng.uniform(1.0, 2.7))
+    cell = shape * (4 * np.pi / 3 * number / abs(np.linalg.det(shape))) ** (1 / 3) * r_s
     side = int(np.ceil(number ** (1 / 3)))
     sites = np.array(list(product(range(side), repeat=3)))
     sites = sites[np.sort(rng.choice(len(sites), number, replace=False))]
@@ -61,7 +62,7 @@ def make_set(folder: Path, kind: str, count: int, tolerance: float) -> Dataset:
         Record(
             configuration=Configuration(*arrays, twist=np.zeros(3)),
             identifier=f"r-{i}",
-            split="held-out-density" if i % 10 == 9 else "train",
+            split="held-out-r_s" if i % 10 == 9 else "train",
         )
         for i, arrays in enumerate(drawn)
     ]
@@ -72,7 +73,7 @@ def make_set(folder: Path, kind: str, count: int, tolerance: float) -> Dataset:
             Record(
                 configuration=Configuration(*arrays, twist=np.zeros(3)),
                 identifier=f"copy-{i}",
-                split="held-out-density",
+                split="held-out-r_s",
             )
         )
     return write_dataset(folder, records)

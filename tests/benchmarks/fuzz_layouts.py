@@ -66,8 +66,8 @@ def write_text_layout(path: Path, frames: list[Atoms]) -> None:
     """Write the older QMC-HAMM HDF5 layout."""
     atoms = frames[0].copy()
     atoms.calc = frames[0].calc
-    density = (3 * atoms.get_volume() / (4 * np.pi * len(atoms))) ** (1 / 3) / units.Bohr
-    atoms.info.update(rs=density, pressure=150, temperature=2000, phase="liquid", method="NPT")
+    r_s = (3 * atoms.get_volume() / (4 * np.pi * len(atoms))) ** (1 / 3) / units.Bohr
+    atoms.info.update(rs=r_s, pressure=150, temperature=2000, phase="liquid", method="NPT")
     with tempfile.NamedTemporaryFile(suffix=".xyz") as plain, h5py.File(path, "w") as file:
         write_extxyz(Path(plain.name), [atoms])
         file["xyz_data"] = Path(plain.name).read_bytes()
@@ -78,8 +78,8 @@ def write_array_layout(path: Path, frames: list[Atoms]) -> None:
     """Write the newer QMC-HAMM HDF5 layout."""
     atoms, results = frames[0], frames[0].calc.results
     with h5py.File(path, "w") as file:
-        density = (3 * atoms.get_volume() / (4 * np.pi * len(atoms))) ** (1 / 3) / units.Bohr
-        file.attrs.update(natoms=len(atoms), method="DMC", temperature=2000.0, pressure=150.0, rs=density)
+        r_s = (3 * atoms.get_volume() / (4 * np.pi * len(atoms))) ** (1 / 3) / units.Bohr
+        file.attrs.update(natoms=len(atoms), method="DMC", temperature=2000.0, pressure=150.0, rs=r_s)
         file.attrs.update(phase="liquid", uuid="0123456789abcdef", species=np.array(sorted(set(atoms.symbols)), "S"))
         file["structure/lattice_vectors"] = np.array(atoms.cell)
         file["structure/positions"] = atoms.positions

@@ -122,10 +122,10 @@ def judge(
         if record.frame is None or (record.frame >= len(sound) and not moved):
             return "finding", f"frame {record.frame} did not exist"
         original = sound[min(record.frame, len(sound) - 1)]
-        if record.number != original.number and damage.may_change and path.name in UNCOUNTED:
+        if record.n_atoms != original.n_atoms and damage.may_change and path.name in UNCOUNTED:
             return "changed, plausible", ""
-        if record.number != original.number:
-            return "finding", f"silently wrong: N = {record.number} instead of {original.number}"
+        if record.n_atoms != original.n_atoms:
+            return "finding", f"silently wrong: N = {record.n_atoms} instead of {original.n_atoms}"
         changed |= differs(record, original)
         if damage.must_read and damage.isotope != record.isotope:
             return "finding", f"the isotope is {record.isotope!r}, not {damage.isotope!r}"

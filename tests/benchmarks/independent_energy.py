@@ -54,7 +54,7 @@ def measure(wavefunction: WaveFunction, params: dict, record: Record, measuremen
         splitting=SPLITTING_FACTOR * float(standard.splitting),
     )
     equilibrate = make_equilibration(wavefunction, SamplingConfig(equilibration_sweeps=1000))
-    walkers = jnp.zeros((1, WALKERS, record.number, 3), jnp.float32)
+    walkers = jnp.zeros((1, WALKERS, record.n_atoms, 3), jnp.float32)
     walkers, widths, _ = equilibrate(
         params, system, walkers, jnp.full((1,), 0.3, jnp.float32), jnp.ones((1,), bool), jax.random.key(1)
     )
@@ -77,7 +77,7 @@ def measure(wavefunction: WaveFunction, params: dict, record: Record, measuremen
     for step in range(measurements):
         walkers, *values = sample(walkers, jax.random.key(step + 2))
         for form, value in zip(forms, values, strict=True):
-            form.append(np.asarray(value, np.float64) / record.number)
+            form.append(np.asarray(value, np.float64) / record.n_atoms)
     by_laplacian, by_gradient = (np.array(form) for form in forms)
     print(f"{record.identifier}, {WALKERS} walkers, {measurements} measurements, Ha per atom")
     for name, values in (

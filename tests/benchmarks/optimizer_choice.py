@@ -21,7 +21,8 @@ import numpy as np
 from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
-from fnqs_data.store.store import Dataset, open_dataset, write_dataset
+from fnqs_data.store.store import Dataset, open_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
 from fnqs_train.config import load_config
 from fnqs_train.loop import train
@@ -84,10 +85,10 @@ def open_or_draw(folder: Path) -> Dataset:
     """Open or make the data set: some configurations to train on and all that are held out by density."""
     if not folder.exists():
         whole = cached_dataset(CONFIGS / "datasets" / "quickstart.toml")
-        trained = np.flatnonzero((whole.numbers == NUMBER) & np.isin(np.arange(len(whole)), whole.where(split="train")))
+        trained = np.flatnonzero((whole.n_atoms == NUMBER) & np.isin(np.arange(len(whole)), whole.where(split="train")))
         held_out = whole.where(split="held-out-density")
         drawn = np.random.default_rng(1).choice(trained, TRAINED, replace=False)
-        chosen = np.concatenate([np.sort(drawn), held_out[whole.numbers[held_out] == NUMBER]])
+        chosen = np.concatenate([np.sort(drawn), held_out[whole.n_atoms[held_out] == NUMBER]])
         write_dataset(folder, [whole[int(index)] for index in chosen])
     return open_dataset(folder)
 

@@ -17,7 +17,7 @@ from phase_programs import Phase, make_phases, make_step_phase
 
 from fnqs.precision import configure
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_data.stream.prepared_systems import PreparedSystems
 from fnqs_data.stream.stream import ConfigurationStream
 from fnqs_train.training_input import training_input

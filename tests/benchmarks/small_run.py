@@ -15,7 +15,7 @@ from fnqs_train.distributed.sharded_arrays import read_arrays
 from fnqs_train.monitoring.metrics import read_metrics
 
 CLOCKS = ("seconds_per_step", "data_wait_seconds", "elapsed_seconds")
-RECIPE = 'name = "small"\n[[family]]\nphase = "bcc"\nnumber = [2]\ndensity = 1.4\ncount = 8\ndisplacement = 0.05\n'
+RECIPE = 'name = "small"\n[[family]]\nphase = "bcc"\nnumber = [2]\nr_s = 1.4\ncount = 8\ndisplacement = 0.05\n'
 CONFIG = """name = "small"
 steps = {steps}
 data.recipe = "small-set.toml"

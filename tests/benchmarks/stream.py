@@ -25,7 +25,8 @@ import numpy as np
 
 from fnqs.configuration import Configuration
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_data.stream.pipeline import StoredConfigurations, share_batches
 from fnqs_data.stream.stream import ConfigurationStream
 

@@ -42,12 +42,13 @@ from fnqs.model_config import ModelConfig
 from fnqs.precision import configure
 from fnqs.system import make_system
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_data.stream.pipeline import StoredConfigurations
 from fnqs_data.stream.prepared_systems import PreparedSystems
 from fnqs_data.stream.stream import ConfigurationStream
 from fnqs_train.distributed.processes import Place
-from fnqs_train.distributed.session import started
+from fnqs_train.distributed.session import distributed_session
 from fnqs_train.distributed.sharding import make_mesh
 from fnqs_train.distributed.watchdog import LOST
 from fnqs_train.training_input import training_input
@@ -141,7 +142,7 @@ def work(task: Task, start: int, place: Place) -> int:
     configure()
     state_file, log_file = (task.run / f"{name}-{place.process}.jsonl" for name in ("state", "log"))
     save_every = max(1, task.stop // 25)
-    with started("restart", place, seconds=300), log_file.open("a") as log:
+    with distributed_session("restart", place, seconds=300), log_file.open("a") as log:
         stream, mesh = open_stream(task.data, task.batch), make_mesh(place.processes)
         for state in task.run.glob("start.json"):
             stream.check_resume(json.loads(state.read_text())["fingerprint"], task.run)
@@ -258,7 +259,7 @@ def whole_epoch(folder: Path, data: Path, batch: int, bare: bool) -> int:
     began = time.monotonic()
     expected = expected_steps(stream, range(task.stop), bare)
     visits = Counter(int(index) for step in range(task.stop) for index in stream.batch(step).indices)
-    numbers = stream.dataset.numbers[stream.dataset.where(split="train")]
+    numbers = stream.dataset.n_atoms[stream.dataset.where(split="train")]
     over = sum(int(count) % batch for count in np.unique(numbers, return_counts=True)[1])
     bad = int(set(visits.values()) != {1} or len(visits) + over != len(numbers))
     print(f"{len(numbers)} configurations, {task.stop} steps of {batch}: {len(visits)} come once, {over} are left over")

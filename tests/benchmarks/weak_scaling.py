@@ -32,7 +32,7 @@ LEFT_OUT = 4
 """First steps, which compile and equilibrate."""
 
 RECIPE = (
-    'name = "scaling"\n[[family]]\nphase = "bcc"\nnumber = [{number}]\ndensity = 1.31\ncount = 4\ndisplacement = 0.05\n'
+    'name = "scaling"\n[[family]]\nphase = "bcc"\nnumber = [{number}]\nr_s = 1.31\ncount = 4\ndisplacement = 0.05\n'
 )
 CONFIG = """name = "scaling"
 steps = {steps}

@@ -6,7 +6,9 @@ import pytest
 
 from fnqs.errors import InputError
 from fnqs_data.store.append import append_dataset
-from fnqs_data.store.store import open_dataset, verify_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.verify import verify_dataset
+from fnqs_data.store.write import write_dataset
 
 
 def content(folder):

@@ -5,20 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fnqs.configuration import density_parameter, find_fault
+from fnqs.configuration import find_fault, wigner_seitz_radius
 from fnqs.errors import InputError
 from fnqs_data.generate import build
 from fnqs_data.generate.build import build_recipe, cached_dataset
 from fnqs_data.generate.draw import closest_pairs, random_strain
 from fnqs_data.inspect.distances import bond_peak, pair_distribution
 from fnqs_data.store import shards
-from fnqs_data.store.store import verify_dataset
+from fnqs_data.store.verify import verify_dataset
 
 RECIPE = """
 name = "mixed"
 seed = 11
 [held_out]
-density = [[1.6, 1.9]]
+r_s = [[1.6, 1.9]]
 phases = ["fcc"]
 """ + "".join(
     f"""
@@ -26,7 +26,7 @@ phases = ["fcc"]
 phase = "{phase}"
 count = {count}
 number = {numbers}
-density = [1.3, 2.5]
+r_s = [1.3, 2.5]
 strain = 0.03
 rotate = true
 {extra}
@@ -63,7 +63,7 @@ def test_every_configuration_is_sound(dataset):
     assert len(dataset) == 114
     for record in dataset.read(range(len(dataset))):
         assert find_fault(record.configuration) is None
-        assert 1.3 - 1e-9 <= record.density_parameter <= 2.5 + 1e-9  # r_s is the root of a determinant
+        assert 1.3 - 1e-9 <= record.wigner_seitz_radius <= 2.5 + 1e-9  # r_s is the root of a determinant
         configuration = record.configuration
         assert closest_pairs(configuration.cell[None], configuration.protons[None])[0] >= 0.9
         assert bool(record.configuration.twist.any()) == (record.phase == "fcc")
@@ -78,7 +78,7 @@ def test_frames_of_a_trajectory_share_its_name_temperature_and_density(dataset):
             trajectories.setdefault(record.trajectory, []).append(record)
     sizes = {phase: [] for phase in dataset.phases}
     for members in trajectories.values():
-        assert len({(r.phase, r.number, r.temperature, round(r.density_parameter, 9)) for r in members}) == 1
+        assert len({(r.phase, r.n_atoms, r.temperature, round(r.wigner_seitz_radius, 9)) for r in members}) == 1
         sizes[members[0].phase].append(len(members))
     # A frame may be dropped when two protons come too close, and another trajectory then fills the number.
     assert sum(sizes["liquid-mixed"]) == 12
@@ -88,7 +88,7 @@ def test_frames_of_a_trajectory_share_its_name_temperature_and_density(dataset):
 
 def test_splits(dataset):
     for record in dataset.read(range(len(dataset))):
-        expected = "held-out-density" if 1.6 <= record.density_parameter <= 1.9 else "train"
+        expected = "held-out-density" if 1.6 <= record.wigner_seitz_radius <= 1.9 else "train"
         assert record.split == ("held-out-phase" if record.phase == "fcc" else expected)
     assert set(dataset.splits) == {"train", "held-out-density", "held-out-phase"}
 
@@ -120,7 +120,7 @@ def test_molecular_sets_have_a_bond_and_atomic_ones_none(dataset, phase):
 
 
 @pytest.mark.parametrize(
-    ("table", "number", "density"),
+    ("table", "number", "r_s"),
     [
         ('phase = "molecule"\nbond = 1.4\nbox = 12.0', 2, 12 / (8 * np.pi / 3) ** (1 / 3)),
         ('phase = "chain"\nnumber = [4]\nspacing = 1.8\nvacuum = 10.0', 4, (720 * 3 / 16 / np.pi) ** (1 / 3)),
@@ -130,17 +130,17 @@ def test_molecular_sets_have_a_bond_and_atomic_ones_none(dataset, phase):
             (22 * 144 / 8 / np.pi) ** (1 / 3),
         ),
         ('phase = "chain"\nnumber = [4]\nspacing = [1.8, 1.8]\nvacuum = 10.0\ntwist = [[0.1, 0.4], 0, 0]', 4, None),
-        ('phase = "bcc"\nnumber = [16]\nsupercell = [2, 2, 2]\ndensity = 1.31', 16, 1.31),
+        ('phase = "bcc"\nnumber = [16]\nsupercell = [2, 2, 2]\nr_s = 1.31', 16, 1.31),
     ],
 )
-def test_benchmark_structures(tmp_path, table, number, density):
+def test_benchmark_structures(tmp_path, table, number, r_s):
     (tmp_path / "one.toml").write_text(f'name = "one"\n[[family]]\n{table}\n')
     dataset = build_recipe(tmp_path / "one.toml", tmp_path / "set", progress=False)
     assert len(dataset) == 1
     configuration = dataset[0].configuration
     assert configuration.protons.shape == (number, 3)
-    if density is not None:
-        assert density_parameter(configuration) == pytest.approx(density, rel=1e-12)  # rounding of a cube root
+    if r_s is not None:
+        assert wigner_seitz_radius(configuration) == pytest.approx(r_s, rel=1e-12)  # rounding of a cube root
     if "twist" in table:
         assert 0.1 <= configuration.twist[0] <= 0.4
     assert not configuration.twist[1:].any()
@@ -162,7 +162,7 @@ def test_strain_keeps_the_volume():
 
 def test_a_family_that_cannot_be_drawn_is_an_input_error(tmp_path):
     (tmp_path / "dense.toml").write_text(
-        'name = "dense"\n[[family]]\nphase = "bcc"\nnumber = [2]\ndensity = 0.4\ncount = 2\n'
+        'name = "dense"\n[[family]]\nphase = "bcc"\nnumber = [2]\nr_s = 0.4\ncount = 2\n'
     )
     with pytest.raises(InputError, match="bohr apart"):
         build_recipe(tmp_path / "dense.toml", tmp_path / "set", progress=False)
@@ -172,7 +172,7 @@ def test_a_family_that_cannot_be_drawn_is_an_input_error(tmp_path):
 @pytest.fixture
 def small(tmp_path):
     path = tmp_path / "small.toml"
-    path.write_text('name = "small"\n[[family]]\nphase = "sc"\nnumber = [2]\ndensity = [1.2, 2.0]\ncount = 5\n')
+    path.write_text('name = "small"\n[[family]]\nphase = "sc"\nnumber = [2]\nr_s = [1.2, 2.0]\ncount = 5\n')
     return path
 
 
@@ -216,16 +216,16 @@ def test_a_full_disk_leaves_nothing(small, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
 
 
-def test_the_range_of_densities_can_be_wider(tmp_path):
+def test_the_range_of_r_s_can_be_wider(tmp_path):
     (tmp_path / "wide.toml").write_text(
         'name = "wide"\n'
-        '[[family]]\nphase = "bcc"\nnumber = [8]\ndensity = [0.5, 5.0]\ncount = 20\nclosest = 0.4\n'
-        '[[family]]\nphase = "liquid-atomic"\nnumber = [4]\ndensity = [0.6, 5.0]\ncount = 20\nclosest = 0.4\n'
+        '[[family]]\nphase = "bcc"\nnumber = [8]\nr_s = [0.5, 5.0]\ncount = 20\nclosest = 0.4\n'
+        '[[family]]\nphase = "liquid-atomic"\nnumber = [4]\nr_s = [0.6, 5.0]\ncount = 20\nclosest = 0.4\n'
         "temperature = 5000\n"
     )
-    densities = build_recipe(tmp_path / "wide.toml", tmp_path / "set", progress=False).density_parameters
-    assert densities.min() < 1.0
-    assert densities.max() > 4.0
+    radii = build_recipe(tmp_path / "wide.toml", tmp_path / "set", progress=False).wigner_seitz_radii
+    assert radii.min() < 1.0
+    assert radii.max() > 4.0
 
 
 def test_displacements_follow_the_temperature(tmp_path):
@@ -233,7 +233,7 @@ def test_displacements_follow_the_temperature(tmp_path):
     found = {}
     for temperature in (0, 2000):
         (tmp_path / "one.toml").write_text(
-            'name = "one"\n[[family]]\nphase = "bcc"\nnumber = [16]\nsupercell = [2, 2, 2]\ndensity = 1.3\n'
+            'name = "one"\n[[family]]\nphase = "bcc"\nnumber = [16]\nsupercell = [2, 2, 2]\nr_s = 1.3\n'
             f"count = 60\nclosest = 0.3\ntemperature = {temperature}\n"
         )
         dataset = build_recipe(tmp_path / "one.toml", tmp_path / f"set{temperature}", progress=False)

@@ -10,15 +10,16 @@ from ase.io import write
 from fnqs_data.commands import main
 from fnqs_data.readers import progress
 from fnqs_data.store import shards
-from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.write import write_dataset
 
 
 @pytest.fixture
 def recipe(tmp_path):
     path = tmp_path / "small.toml"
     path.write_text(
-        'name = "small"\n[[family]]\nphase = "sc"\nnumber = [2, 8]\ndensity = [1.2, 2.0]\ncount = 6\n'
-        '[[family]]\nphase = "pa3"\nnumber = [8]\ndensity = 2.0\ncount = 3\n'
+        'name = "small"\n[[family]]\nphase = "sc"\nnumber = [2, 8]\nr_s = [1.2, 2.0]\ncount = 6\n'
+        '[[family]]\nphase = "pa3"\nnumber = [8]\nr_s = 2.0\ncount = 3\n'
     )
     return path
 
@@ -186,8 +187,8 @@ def test_bad_input_gives_one_sentence(tmp_path, frames, recipe, capsys):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
     assert "already exists" in failing(capsys, "import", frames, "--skip-bad", "--output", tmp_path / "taken")
-    recipe.write_text(recipe.read_text().replace("density", "densty"))
-    assert "'density'" in failing(capsys, "build", recipe, "--output", tmp_path / "set")
+    recipe.write_text(recipe.read_text().replace("r_s", "rs"))
+    assert "'r_s'" in failing(capsys, "build", recipe, "--output", tmp_path / "set")
     assert not (tmp_path / "set").exists()
     assert not (tmp_path / "x.png").exists()
 

@@ -16,8 +16,8 @@ from fnqs_data.generate.disordered import (
 from fnqs_data.generate.thermal import silvera_goldman
 
 
-def box(batch: int, number: int, density: float) -> np.ndarray:
-    edge = density * (4 * np.pi / 3 * number) ** (1 / 3)
+def box(batch: int, number: int, r_s: float) -> np.ndarray:
+    edge = r_s * (4 * np.pi / 3 * number) ** (1 / 3)
     return np.tile(edge * np.eye(3), (batch, 1, 1))
 
 
@@ -49,8 +49,8 @@ def test_bonds_fluctuate_as_the_temperature_says():
 
 
 def test_unbonded_protons_keep_apart():
-    batch, number, density = 40, 8, 1.4
-    liquid = Liquid(box(batch, number, density), np.full(batch, 2000.0), np.full((batch, number), -1), 0.9)
+    batch, number, r_s = 40, 8, 1.4
+    liquid = Liquid(box(batch, number, r_s), np.full(batch, 2000.0), np.full((batch, number), -1), 0.9)
     protons = sample(liquid, np.random.default_rng(2))
     edge = liquid.cells[0, 0, 0]
     difference = protons[:, :, None] - protons[:, None]
@@ -66,28 +66,28 @@ def test_sampling_is_reproducible():
     assert np.array_equal(first, second)
 
 
-def liquid_of(kind: str, batch: int, number: int, density: float, temperature: float) -> Liquid:
+def liquid_of(kind: str, batch: int, number: int, r_s: float, temperature: float) -> Liquid:
     partners = np.full((batch, number), -1)
     for i in range({"atomic": 0, "mixed": number // 4, "molecular": number // 2}[kind]):
         partners[:, 2 * i], partners[:, 2 * i + 1] = 2 * i + 1, 2 * i
-    return Liquid(box(batch, number, density), np.full(batch, temperature), partners, 0.9)
+    return Liquid(box(batch, number, r_s), np.full(batch, temperature), partners, 0.9)
 
 
 def energies(liquid: Liquid, protons: np.ndarray) -> np.ndarray:
-    density = (3 * np.abs(np.linalg.det(liquid.cells)) / (4 * np.pi * protons.shape[1])) ** (1 / 3)
-    around = _Surroundings(liquid, np.linalg.inv(liquid.cells), screening_rate(density))
+    r_s = (3 * np.abs(np.linalg.det(liquid.cells)) / (4 * np.pi * protons.shape[1])) ** (1 / 3)
+    around = _Surroundings(liquid, np.linalg.inv(liquid.cells), screening_rate(r_s))
     return sum(around.proton_energy(protons[:, i], i, protons) for i in range(protons.shape[1]))
 
 
 @pytest.mark.parametrize(
-    ("kind", "density", "temperature"),
+    ("kind", "r_s", "temperature"),
     [("atomic", 1.4, 3000.0), ("mixed", 1.6, 2000.0), ("molecular", 1.6, 1500.0)],
 )
-def test_frames_of_a_trajectory_are_decorrelated(kind, density, temperature):
-    liquid = liquid_of(kind, 80, 16, density, temperature)
+def test_frames_of_a_trajectory_are_decorrelated(kind, r_s, temperature):
+    liquid = liquid_of(kind, 80, 16, r_s, temperature)
     first, second = trajectories(liquid, np.random.default_rng(5), 2)
     # Protons have moved by more than half of r_s, about a third of the distance of neighbours ...
-    assert np.sqrt(np.mean(np.sum((second - first) ** 2, axis=-1))) > 0.5 * density
+    assert np.sqrt(np.mean(np.sum((second - first) ** 2, axis=-1))) > 0.5 * r_s
     # ... and the energies have forgotten each other: 80 pairs have a correlation of 0 +- 0.11 if independent.
     before, after = energies(liquid, first), energies(liquid, second)
     assert np.corrcoef(before, after)[0, 1] < 0.4
@@ -123,8 +123,8 @@ def test_one_image_is_enough_in_large_cells():
 
 def test_two_molecules_repel_as_silvera_and_goldman_say_where_the_docstring_claims_it():
     # The average over both orientations of four screened pairs: (sinh x / x)^2, x = k d / 2.
-    for density in (1.4, 1.6):
-        rate = float(screening_rate(np.array(density)))
+    for r_s in (1.4, 1.6):
+        rate = float(screening_rate(np.array(r_s)))
         argument = rate * MORSE_DISTANCE / 2
         for distance in (2.8, 3.4, 4.0):
             ours = 4 * np.exp(-rate * distance) / distance * (np.sinh(argument) / argument) ** 2

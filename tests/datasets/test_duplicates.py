@@ -11,7 +11,7 @@ from fnqs.errors import InputError
 from fnqs.periodic.cell import minimum_image_distances
 from fnqs_data.inspect.duplicates import aligned_rms, environments, find_duplicates, invariants, reach
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 
 TOLERANCE = 0.02
 

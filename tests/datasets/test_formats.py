@@ -18,7 +18,7 @@ from fnqs_data.readers.formats import READ, REFUSED
 from fnqs_data.readers.options import ReadOptions
 
 EDGE = 4.0  # bohr, the cube of eight protons that `make_atoms` makes
-DENSITY = EDGE / (32 * np.pi / 3) ** (1 / 3)
+R_S = EDGE / (32 * np.pi / 3) ** (1 / 3)
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def written(path: Path, atoms, form: str, **options) -> Path:
 def test_the_content_decides_the_format(tmp_path, bare, form, name, capsys):
     path = written(tmp_path / name, bare, form)
     (record,) = read_records(path)
-    assert record.number == 8
+    assert record.n_atoms == 8
     # The coarsest of them print lengths with six decimals.
-    assert record.density_parameter == pytest.approx(DENSITY, rel=1e-5)
+    assert record.wigner_seitz_radius == pytest.approx(R_S, rel=1e-5)
     differences = record.configuration.protons[:, None] - bare.positions / units.Bohr
     assert np.abs(differences - 4.0 * np.round(differences / 4.0)).max(axis=2).min(axis=1).max() < 1e-4
 
@@ -84,7 +84,7 @@ def test_compression_and_byte_order_marks_are_seen_in_the_content(tmp_path, make
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-        assert read_records(tmp_path / name)[0].number == 8
+        assert read_records(tmp_path / name)[0].n_atoms == 8
     (tmp_path / "wide.xyz").write_text(text.getvalue(), encoding="utf-16")
     assert "UTF-16" in refusal(tmp_path / "wide.xyz")
 
@@ -138,7 +138,7 @@ def test_the_enthalpy_of_a_res_file_is_no_energy(tmp_path):
 
 def test_two_structures_of_a_res_file_are_two_frames(tmp_path):
     (tmp_path / "x.res").write_text(structure(1) + "\n" + structure(2))
-    assert [(r.frame, r.number) for r in read_records(tmp_path / "x.res")] == [(0, 8), (1, 8)]
+    assert [(r.frame, r.n_atoms) for r in read_records(tmp_path / "x.res")] == [(0, 8), (1, 8)]
     assert [r.frame for r in read_records(tmp_path / "x.res", slice(1, None))] == [1]
 
 
@@ -186,7 +186,7 @@ def test_an_xdatcar_whose_cell_changes(tmp_path, bare):
         texts.append(file.getvalue().replace("configuration=     1", f"configuration=     {i + 1}"))
     (tmp_path / "XDATCAR").write_text("".join(texts))
     one, two = read_records(tmp_path / "XDATCAR")
-    assert two.density_parameter == pytest.approx(1.1 * one.density_parameter, rel=1e-6)  # eight digits are printed
+    assert two.wigner_seitz_radius == pytest.approx(1.1 * one.wigner_seitz_radius, rel=1e-6)  # eight digits are printed
     (tmp_path / "XDATCAR").write_text("".join(texts).replace("configuration=     2", "configuration=     1"))
     assert len(read_records(tmp_path / "XDATCAR")) == 2  # two runs, one after the other
 
@@ -197,7 +197,7 @@ def test_positions_too_many_in_a_poscar_are_not_velocities(tmp_path, bare):
     path.write_text(text + text.splitlines(keepends=True)[-1])
     assert "more follow" in refusal(path)
     path.write_text(text + "\n" + "  0.0 0.0 0.0\n" * 8)
-    assert read_records(path)[0].number == 8  # velocities come after an empty line
+    assert read_records(path)[0].n_atoms == 8  # velocities come after an empty line
 
 
 def test_a_poscar_without_species_looks_into_no_other_file(tmp_path, bare):
@@ -227,7 +227,7 @@ def hexagonal(place: str, occupancy: str = "1.0", element: str = "H") -> str:
 def test_coarse_special_positions_of_a_cif_are_not_doubled(tmp_path, place):
     (tmp_path / "x.cif").write_text(hexagonal(place))
     (record,) = read_records(tmp_path / "x.cif")
-    assert record.number == 2
+    assert record.n_atoms == 2
 
 
 def test_what_a_cif_leaves_in_doubt(tmp_path):
@@ -250,7 +250,7 @@ def test_what_a_cif_leaves_in_doubt(tmp_path):
 def test_lammps_data(tmp_path, bare):
     path = written(tmp_path / "h.data", bare, "lammps-data")
     told = []
-    assert read_records(path, told=told)[0].number == 8
+    assert read_records(path, told=told)[0].n_atoms == 8
     assert "type 1 are taken for hydrogen" in told[0]
     written(path, bare, "lammps-data", masses=True)
     told = []
@@ -267,7 +267,7 @@ def test_lammps_data(tmp_path, bare):
 def test_isotopes_of_lammps_by_mass(tmp_path, bare, mass, isotope):
     bare.set_masses([mass] * 8)
     (record,) = read_records(written(tmp_path / "h.data", bare, "lammps-data", masses=True))
-    assert (record.number, record.isotope) == (8, isotope)
+    assert (record.n_atoms, record.isotope) == (8, isotope)
 
 
 def dump(columns: str = "id type x y z fx fy fz", kind: str = "1") -> str:
@@ -284,7 +284,7 @@ def test_lammps_dumps_have_no_energy_and_forces_only_in_known_units(tmp_path):
     path.write_text(dump() * 2)
     told = []
     records = read_records(path, told=told)
-    assert [(r.number, r.energy, r.forces) for r in records] == [(8, None, None)] * 2
+    assert [(r.n_atoms, r.energy, r.forces) for r in records] == [(8, None, None)] * 2
     assert "does not state its units" in told[0]
     path.write_text("ITEM: UNITS\nmetal\n" + dump())
     (record,) = read_records(path)
@@ -329,7 +329,7 @@ def test_siesta(tmp_path, bare):
     lines += [f"1 1 {' '.join(f'{v / units.Bohr:.9f}' for v in x)} 0.0 0.0 0.0" for x in bare.positions]
     for name in ("x.XV", "noending"):
         (tmp_path / name).write_text("\n".join(lines) + "\n")
-        assert read_records(tmp_path / name)[0].density_parameter == pytest.approx(DENSITY, rel=1e-7)
+        assert read_records(tmp_path / name)[0].wigner_seitz_radius == pytest.approx(R_S, rel=1e-7)
 
 
 def test_what_inputs_say_beside_their_atoms(tmp_path, bare):

@@ -37,9 +37,9 @@ def test_an_abandoned_reading_does_not_mix_into_the_next(tmp_path, make_atoms):
     items = iterate_records(tmp_path / "long.traj")
     next(items)
     (record,) = read_records(tmp_path / "frames.traj")
-    assert (record.number, record.source) == (4, "frames.traj")
+    assert (record.n_atoms, record.source) == (4, "frames.traj")
     items.close()
-    assert read_records(tmp_path / "frames.traj")[0].number == 4
+    assert read_records(tmp_path / "frames.traj")[0].n_atoms == 4
 
 
 def test_a_reading_without_an_end_is_one_sentence(tmp_path, make_atoms, monkeypatch):
@@ -185,7 +185,7 @@ def test_a_stated_density_is_compared(tmp_path, make_atoms):
 
 
 @pytest.mark.parametrize(
-    ("density", "number", "energy"),
+    ("r_s", "number", "energy"),
     [
         (1.1, 128, -0.436),  # reptation QMC
         (1.3, 128, -0.5108),  # reptation QMC
@@ -195,8 +195,8 @@ def test_a_stated_density_is_compared(tmp_path, make_atoms):
         (2.0, 16, -0.35),  # Hartree-Fock, no correlation
     ],
 )
-def test_true_energies_are_believed_and_other_units_are_not(density, number, energy):
-    low, high = energy_bounds(density, number)
+def test_true_energies_are_believed_and_other_units_are_not(r_s, number, energy):
+    low, high = energy_bounds(r_s, number)
     assert low < energy < high
     if number > 90:
         for wrong in (energy / number, energy / 27.2114, energy * 27.2114, energy * 627.5, energy * 2625.5):

@@ -169,9 +169,9 @@ def test_notes_of_a_trajectory_come_from_the_reading_process(tmp_path, make_atom
 # ---------------------------------------------------------------- energies in other units
 
 
-def lattice(number: int, density: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def lattice(number: int, r_s: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """A cube of N protons at r_s, a little off a simple lattice."""
-    edge = (4 * np.pi / 3 * number) ** (1 / 3) * density
+    edge = (4 * np.pi / 3 * number) ** (1 / 3) * r_s
     side = {2: (1, 1, 2), 4: (1, 2, 2), 8: (2, 2, 2), 16: (2, 2, 4), 54: (3, 3, 6)}[number]
     cell = edge * np.diag(side) / np.prod(side) ** (1 / 3)
     places = np.stack(np.meshgrid(*map(np.arange, side), indexing="ij"), -1).reshape(-1, 3) / side
@@ -209,7 +209,7 @@ def test_few_protons_are_doubted_unless_the_twist_is_known(tmp_path, number):
 
 
 @pytest.mark.parametrize(
-    ("density", "number", "energy"),
+    ("r_s", "number", "energy"),
     [
         (1.1, 54, -0.436),  # reptation QMC
         (1.3, 54, -0.5108),  # reptation QMC
@@ -218,8 +218,8 @@ def test_few_protons_are_doubted_unless_the_twist_is_known(tmp_path, number):
         (0.5, 54, 1.105 / 0.5**2 - 1.354 / 0.5 - 0.08),
     ],
 )
-def test_true_energies_lie_below_the_highest(density, number, energy):
-    usual, worst = highest_energy(*lattice(number, density), None)
+def test_true_energies_lie_below_the_highest(r_s, number, energy):
+    usual, worst = highest_energy(*lattice(number, r_s), None)
     assert energy < usual <= worst
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fnqs.errors import InputError
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_data.stream.mixture import RESOLUTION, integer_weights, mixture_weights, systematic_sample
 
 
@@ -24,11 +24,11 @@ def test_a_sample_holds_nothing_twice_and_nothing_of_weight_zero(weights, random
 
 def test_weights_of_phases_and_densities_multiply(tmp_path, make_record):
     dataset = write_dataset(tmp_path / "set", [make_record(i, 8, ("bcc", "pa3")[i % 2]) for i in range(20)])
-    density = dataset.density_parameters
-    middle = float(np.median(density))
+    r_s = dataset.wigner_seitz_radii
+    middle = float(np.median(r_s))
     indices = np.arange(5, 20)
     weights = mixture_weights(dataset, indices, phases=[("pa3", 3.0)], densities=[(middle, 9.0, 0.5)])
-    expected = np.where(indices % 2, 3.0, 1.0) * np.where(density[indices] >= middle, 0.5, 1.0)
+    expected = np.where(indices % 2, 3.0, 1.0) * np.where(r_s[indices] >= middle, 0.5, 1.0)
     assert np.array_equal(weights, expected)
     assert mixture_weights(dataset, indices) is None
 

@@ -38,7 +38,7 @@ def test_an_output_of_vasp_that_broke_off(tmp_path):
     path.write_text(text.replace("{electrons}", "8.0"))
     told = []
     (record,) = read_records(path, told=told)
-    assert (record.number, record.energy) == (8, None)
+    assert (record.n_atoms, record.energy) == (8, None)
     assert "reference atoms" in told[0]
     path.write_text(text.replace("{electrons}", "7.0"))
     assert "its charge is 1" in refusal(path)
@@ -70,7 +70,7 @@ def test_an_outcar(tmp_path):
     (tmp_path / "CONTCAR").write_text("this is read by nobody\n")
     told = []
     one, two = read_records(path, told=told)
-    assert (one.frame, two.frame, one.number) == (0, 1, 8)
+    assert (one.frame, two.frame, one.n_atoms) == (0, 1, 8)
     assert one.energy is None
     assert "reference atoms" in told[0]
     np.testing.assert_allclose(one.forces[0] * units.Hartree / units.Bohr, [0.1, 0.2, 0.3])
@@ -109,7 +109,7 @@ def test_an_output_of_quantum_espresso(tmp_path):
     path.write_text(pwscf())
     (record,) = read_records(path)
     assert record.energy * units.Hartree == pytest.approx(-8.1 * units.Rydberg, rel=1e-6)  # two sets of constants
-    assert record.density_parameter == pytest.approx(4.0 / (32 * np.pi / 3) ** (1 / 3), rel=1e-6)
+    assert record.wigner_seitz_radius == pytest.approx(4.0 / (32 * np.pi / 3) ** (1 / 3), rel=1e-6)
     np.testing.assert_allclose(record.forces[0], np.array([0.01, 0.02, 0.03]) / 2, rtol=1e-6)
     expected = -0.5 * np.array([[0.010, 0.001, 0.002], [0.001, 0.011, 0.003], [0.002, 0.003, 0.012]])
     np.testing.assert_allclose(record.stress, expected, rtol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 
 from fnqs.errors import InputError
 from fnqs.system import make_system, stack_systems
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_data.stream import pipeline, prepared_systems
 from fnqs_data.stream.pipeline import STEPS_AHEAD, StoredConfigurations, share_batches
 from fnqs_data.stream.prepared_systems import PreparedSystems

@@ -10,7 +10,7 @@ from fnqs.errors import InputError
 from fnqs_data.readers import read_records
 
 GPA = units.GPa * units.Bohr**3 / units.Hartree
-DENSITY = 4.0 * (3 / (4 * np.pi * 8)) ** (1 / 3)  # 8 protons in a cube of 4 bohr
+R_S = 4.0 * (3 / (4 * np.pi * 8)) ** (1 / 3)  # 8 protons in a cube of 4 bohr
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def arrays(tmp_path, make_atoms):
     def make(change=None):
         atoms, path = make_atoms(8), tmp_path / "arrays.h5"
         with h5py.File(path, "w") as file:
-            file.attrs.update(natoms=8, method="DMC", temperature=1200.0, pressure=150.0, rs=DENSITY, phase="liquid")
+            file.attrs.update(natoms=8, method="DMC", temperature=1200.0, pressure=150.0, rs=R_S, phase="liquid")
             file.attrs.update(uuid="00ff", species=np.array([b"H"]), method_kws=np.array([b"pbe", b"twist_averaged"]))
             file["structure/lattice_vectors"] = np.array(atoms.cell)
             file["structure/positions"] = atoms.positions
@@ -53,8 +53,8 @@ def test_arrays_with_their_labels(arrays, make_atoms):
     (record,) = read_records(arrays())
     np.testing.assert_array_equal(record.configuration.protons, make_atoms(8).positions / units.Bohr)
     np.testing.assert_array_equal(record.configuration.cell, np.array(make_atoms(8).cell) / units.Bohr)
-    assert record.number == 8
-    assert record.density_parameter == pytest.approx(DENSITY, rel=1e-12)  # rounding of eight products
+    assert record.n_atoms == 8
+    assert record.wigner_seitz_radius == pytest.approx(R_S, rel=1e-12)  # rounding of eight products
     # One division by the Hartree, so only the last digit may differ.
     assert record.energy == pytest.approx(-100.0 / units.Hartree, abs=1e-12)
     assert record.energy_error == pytest.approx(0.04 / units.Hartree, abs=1e-12)

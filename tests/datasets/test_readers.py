@@ -9,7 +9,7 @@ from ase.io import read, write
 
 from fnqs.errors import InputError
 from fnqs_data.readers import iterate_records, read_records
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 
 SHARED = os.environ.get("FNQS_SHARED_DATA")
 needs_shared = pytest.mark.skipif(not SHARED, reason="FNQS_SHARED_DATA does not name the folder of real files")
@@ -26,7 +26,7 @@ def test_extxyz_units_labels_and_provenance(tmp_path, make_atoms):
     write(path, [first, second], format="extxyz")
     one, two = read_records(path)
     assert [one.identifier, two.identifier] == ["two@3.extxyz#0", "two@3.extxyz#1"]
-    assert (one.number, two.number) == (4, 8)
+    assert (one.n_atoms, two.n_atoms) == (4, 8)
     np.testing.assert_allclose(one.configuration.cell, 4.0 * np.eye(3), atol=POSITION_TOLERANCE)
     np.testing.assert_allclose(one.configuration.protons, first.positions / units.Bohr, atol=2 * POSITION_TOLERANCE)
     # The printed energy has 16 digits, so only conversion rounding is left.
@@ -55,9 +55,9 @@ def test_frame_ranges(tmp_path, make_atoms):
 def test_other_formats(tmp_path, make_atoms, name):
     write(tmp_path / name, make_atoms(8))
     (record,) = read_records(tmp_path / name)
-    assert record.number == 8
+    assert record.n_atoms == 8
     # r_s of 8 atoms in a cube of 4 bohr; CIF prints cell lengths with 5 decimals or more.
-    assert record.density_parameter == pytest.approx((3 * 64 / (4 * np.pi * 8)) ** (1 / 3), rel=1e-5)
+    assert record.wigner_seitz_radius == pytest.approx((3 * 64 / (4 * np.pi * 8)) ** (1 / 3), rel=1e-5)
 
 
 def test_a_data_set_folder_reads_back(tmp_path, records):
@@ -73,7 +73,7 @@ def test_qmc_hamm_layout(tmp_path, make_atoms):
     with h5py.File(tmp_path / "one.hdf5", "w") as file:
         file["xyz_data"] = (tmp_path / "text.xyz").read_text()
     (record,) = read_records(tmp_path / "one.hdf5")
-    assert record.number == 8
+    assert record.n_atoms == 8
     assert record.energy == pytest.approx(-50.0 / units.Hartree, abs=1e-12)
     assert (record.phase, record.temperature, record.pressure) == ("liquid", 2000.0, 150.0)
     assert record.corrected is True
@@ -200,7 +200,7 @@ def test_real_reptation_qmc_file(tmp_path):
     assert len(records) == 20
     stored = write_dataset(tmp_path / "set", records).read(range(20))
     for record, kept, atoms in zip(records, stored, read(path, index="::10"), strict=True):
-        assert record.number == len(atoms)
+        assert record.n_atoms == len(atoms)
         # The labels agree to the last digits of a float64 near -100 Ha.
         assert record.energy == pytest.approx(atoms.get_potential_energy() / units.Hartree, abs=1e-9)
         assert kept.energy == record.energy
@@ -208,15 +208,15 @@ def test_real_reptation_qmc_file(tmp_path):
         np.testing.assert_array_equal(kept.configuration.protons, atoms.positions / units.Bohr)
         np.testing.assert_allclose(kept.forces, atoms.get_forces() * units.Bohr / units.Hartree, rtol=1e-12)
         volume = atoms.get_volume() / units.Bohr**3
-        assert record.density_parameter == pytest.approx((3 * volume / (4 * np.pi * len(atoms))) ** (1 / 3))
+        assert record.wigner_seitz_radius == pytest.approx((3 * volume / (4 * np.pi * len(atoms))) ** (1 / 3))
         assert kept.corrected is None
 
 
 @needs_shared
 def test_real_qmc_hamm_file(tmp_path):
     (record,) = read_records(Path(str(SHARED)) / "qmchamm_example.hdf5")
-    assert record.number == 96
-    assert record.density_parameter == pytest.approx(1.504, abs=5e-4)  # the file gives three decimals
+    assert record.n_atoms == 96
+    assert record.wigner_seitz_radius == pytest.approx(1.504, abs=5e-4)  # the file gives three decimals
     assert record.energy * units.Hartree == pytest.approx(-1421.4786592749133, abs=1e-9)
     assert record.corrected is True
     assert record.potential_correction * units.Hartree == pytest.approx(6.555086659031757, abs=1e-9)

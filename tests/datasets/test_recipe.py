@@ -12,14 +12,14 @@ GOOD = """
 name = "small"
 seed = 5
 [held_out]
-density = [[1.5, 1.6]]
+r_s = [[1.5, 1.6]]
 phases = ["fcc"]
 [[family]]
 phase = "bcc"
 count = 10
 number = [2, 4]
 weight = [1, 2]
-density = [1, 2.5]
+r_s = [1, 2.5]
 displacement = 0.1
 twist = [0.25, 0, 0.5]
 """
@@ -28,8 +28,14 @@ twist = [0.25, 0, 0.5]
 def test_a_recipe_is_read():
     recipe = parse_recipe(GOOD)
     (family,) = recipe.family
-    assert (recipe.name, recipe.seed, recipe.held_out.density) == ("small", 5, [(1.5, 1.6)])
-    assert (family.density, family.displacement, family.twist) == ((1.0, 2.5), 0.1, (0.25, 0.0, 0.5))
+    assert (recipe.name, recipe.seed, recipe.held_out.r_s) == ("small", 5, [(1.5, 1.6)])
+    assert (family.r_s, family.displacement, family.twist) == ((1.0, 2.5), 0.1, (0.25, 0.0, 0.5))
+
+
+def test_the_old_name_of_r_s_is_read():
+    assert parse_recipe(GOOD.replace("r_s =", "density =")) == parse_recipe(GOOD)
+    with pytest.raises(InputError, match="density is the old name of r_s"):
+        parse_recipe(GOOD + "density = 1.4\n")
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
@@ -44,7 +50,7 @@ def test_shares_add_up():
     assert shares(family) == {2: 3, 4: 7}
     blocks = plan([family, family])
     assert sum(block.count for block in blocks) == 20
-    assert [(b.number, b.first, b.count) for b in blocks] == [(2, 0, 3), (4, 0, 7), (2, 3, 3), (4, 7, 7)]
+    assert [(b.n_atoms, b.first, b.count) for b in blocks] == [(2, 0, 3), (4, 0, 7), (2, 3, 3), (4, 7, 7)]
 
 
 @pytest.mark.parametrize(
@@ -57,13 +63,13 @@ def test_shares_add_up():
         ('phases = ["fcc"]', 'phases = ["fc"]', "did you mean 'fcc'"),
         ("displacement = 0.1", "bond = 1.4", "means nothing for phase bcc"),
         ("displacement = 0.1", "temperature = -5", "temperature"),
-        ("density = [1, 2.5]", "", "needs density"),
+        ("r_s = [1, 2.5]", "", "needs r_s"),
         ("number = [2, 4]", "number = [2, 3]", "even numbers"),
         ("number = [2, 4]", "number = []", "even numbers"),
         ("weight = [1, 2]", "weight = [1]", "weight"),
-        ("density = [1, 2.5]", "density = [2.5, 1]", "density"),
-        ("density = [1, 2.5]", "density = nan", "density"),
-        ("density = [1, 2.5]", 'density = "dense"', "density"),
+        ("r_s = [1, 2.5]", "r_s = [2.5, 1]", "r_s"),
+        ("r_s = [1, 2.5]", "r_s = nan", "r_s"),
+        ("r_s = [1, 2.5]", 'r_s = "dense"', "r_s"),
         ("count = 10", "count = 0", "count"),
         ("displacement = 0.1", "closest = -1.0", "closest"),
         ("twist = [0.25, 0, 0.5]", 'twist = "gama"', "twist"),

@@ -11,7 +11,10 @@ import pytest
 
 from fnqs.errors import InputError
 from fnqs_data.generate.build import build_recipe
-from fnqs_data.store.store import open_dataset, resume_dataset, resumed_folder, verify_dataset, write_dataset
+from fnqs_data.store.resume import resume_dataset, resumed_folder
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.verify import verify_dataset
+from fnqs_data.store.write import write_dataset
 
 RECIPE = """
 name = "killed"
@@ -20,13 +23,13 @@ seed = 4
 phase = "bcc"
 count = 300
 number = [8]
-density = [1.2, 2.0]
+r_s = [1.2, 2.0]
 temperature = [0, 1000]
 [[family]]
 phase = "liquid-molecular"
 count = 1400
 number = [8]
-density = [1.4, 2.0]
+r_s = [1.4, 2.0]
 temperature = [500, 2000]
 frames = 2
 """

@@ -10,7 +10,7 @@ from fnqs_data.store.splits import HeldOut, split_records, straddling
 
 
 def test_each_rule_has_its_split_and_their_order():
-    held_out = HeldOut(density=((1.5, 1.6),), phases=("fcc",), temperature=((900.0, 1100.0),), trajectories=("run-3",))
+    held_out = HeldOut(r_s=((1.5, 1.6),), phases=("fcc",), temperature=((900.0, 1100.0),), trajectories=("run-3",))
     assert held_out.split("fcc", 1.55, 1000.0, "run-3") == "held-out-phase"
     assert held_out.split("bcc", 1.55, 1000.0, "run-3") == "held-out-density"
     assert held_out.split("bcc", 1.7, 1100.0, "run-3") == "held-out-temperature"
@@ -30,7 +30,7 @@ def test_no_trajectory_straddles_training_and_test(make_record, names, data):
     records = [make_record(i, 2, trajectory=name, temperature=data.draw(temperatures)) for i, name in enumerate(names)]
     held_out = HeldOut(
         temperature=((1000.0, 2000.0),),
-        density=((2.4, 2.5),),
+        r_s=((2.4, 2.5),),
         trajectory_fraction=data.draw(st.sampled_from([0.0, 0.4])),
     )
     made = list(split_records(records, held_out))
@@ -62,7 +62,7 @@ def test_straddling_trajectories_are_named():
 def test_a_recipe_may_hold_out_temperatures_and_trajectories():
     text = (
         'name = "x"\n[held_out]\ntemperature = [[900, 1100]]\ntrajectory_fraction = 0.1\n'
-        '[[family]]\nphase = "sc"\nnumber = [8]\ndensity = 1.5\n'
+        '[[family]]\nphase = "sc"\nnumber = [8]\nr_s = 1.5\n'
     )
     held_out = parse_recipe(text).held_out
     assert held_out.temperature == [(900, 1100)]

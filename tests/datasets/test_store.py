@@ -12,7 +12,9 @@ from fnqs.configuration import Configuration
 from fnqs.errors import InputError
 from fnqs_data.store import shards, store
 from fnqs_data.store.record import Record, decode_record, encode_record
-from fnqs_data.store.store import open_dataset, verify_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.verify import verify_dataset
+from fnqs_data.store.write import write_dataset
 
 
 def assert_same(a: Record, b: Record) -> None:
@@ -74,15 +76,15 @@ def test_write_open_read(tmp_path, records):
 
 def test_index_columns_and_selection(tmp_path, records):
     dataset = write_dataset(tmp_path / "set", records)
-    assert dataset.numbers.tolist() == [r.number for r in records]
-    assert dataset.density_parameters.tolist() == [r.density_parameter for r in records]
+    assert dataset.n_atoms.tolist() == [r.n_atoms for r in records]
+    assert dataset.wigner_seitz_radii.tolist() == [r.wigner_seitz_radius for r in records]
     assert dataset.phases == [r.phase for r in records]
     assert dataset.splits == [r.split for r in records]
     assert dataset.identifiers == [r.identifier for r in records]
     assert dataset.trajectories == [r.trajectory for r in records]
     assert np.array_equal(np.isnan(dataset.energies_per_atom), [r.energy is None for r in records])
-    chosen = dataset.where(split="train", phase="pa3", number=8)
-    expected = [i for i, r in enumerate(records) if (r.split, r.phase, r.number) == ("train", "pa3", 8)]
+    chosen = dataset.where(split="train", phase="pa3", n_atoms=8)
+    expected = [i for i, r in enumerate(records) if (r.split, r.phase, r.n_atoms) == ("train", "pa3", 8)]
     assert chosen.tolist() == expected
     assert chosen.dtype == np.int64
     counts = dataset.manifest.counts
@@ -165,7 +167,7 @@ def test_a_flipped_bit_in_a_digest_of_the_manifest_is_found(tmp_path, records, d
 
 def test_configurations_are_read_without_labels_and_exactly(tmp_path, records):
     dataset = write_dataset(tmp_path / "set", records, shard_size=7)
-    chosen = dataset.where(number=8)[::-1]
+    chosen = dataset.where(n_atoms=8)[::-1]
     stacked = dataset.configurations(chosen)
     for k, i in enumerate(chosen):
         for name in ("cell", "protons", "twist"):
@@ -189,7 +191,7 @@ def test_verify_finds_a_damaged_index(tmp_path, records):
     (tmp_path / "set" / "index.npz").write_bytes(b"nothing")
     assert verify_dataset(tmp_path / "set")[0].startswith("index.npz")
     with pytest.raises(InputError, match=r"index\.npz"):
-        _ = open_dataset(tmp_path / "set").numbers
+        _ = open_dataset(tmp_path / "set").n_atoms
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b'{"schema": 1}'])

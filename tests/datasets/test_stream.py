@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_data.stream.stream import ConfigurationStream
 
 
@@ -29,7 +29,7 @@ def test_a_batch_holds_different_configurations_of_one_number(dataset, stream):
         batch = stream.batch(step)
         assert len(set(batch.indices.tolist())) == len(batch.indices) == {2: 5, 4: 6, 8: 6}[batch.number]
         assert batch.indices.dtype == np.int64
-        assert set(dataset.numbers[batch.indices].tolist()) == {batch.number}
+        assert set(dataset.n_atoms[batch.indices].tolist()) == {batch.number}
 
 
 def test_a_batch_is_at_gamma_or_twisted_never_both(tmp_path, make_record):
@@ -108,7 +108,7 @@ def test_fingerprint_tells_data_selection_batch_and_seed_apart(dataset, stream, 
 
 def test_the_order_is_that_of_numpy_s_permutation(dataset, stream):
     # Runs saved before must go on in the same order, so the formula is written out here once more.
-    members = np.flatnonzero(dataset.numbers == 4)
+    members = np.flatnonzero(dataset.n_atoms == 4)
     everything = [stream.batch(step) for step in range(2 * stream.steps_per_epoch)]
     batches = [batch.indices for batch in everything if batch.number == 4]
     for epoch in range(2):
@@ -150,7 +150,7 @@ def test_configurations_are_visited_by_their_weights(dataset):
     # Binomial noise in 400 epochs is at most 10; five times that.
     expected = epochs * weights / 2
     for number in (2, 4, 8):
-        chosen = dataset.numbers == number
+        chosen = dataset.n_atoms == number
         lost = int(expected[chosen].sum() / epochs) / (expected[chosen].sum() / epochs)
         assert np.all(np.abs(visits[chosen] - lost * expected[chosen]) <= 50)
     assert np.all(visits[weights == 2] >= visits[weights == 1].max())

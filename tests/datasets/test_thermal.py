@@ -33,10 +33,10 @@ def test_silvera_goldman_has_its_published_well():
 def test_frequencies_are_those_of_hydrogen():
     # Zero-point displacements of atomic hydrogen are a fifth of r_s at metallic densities (Lindemann ratios of 0.11
     # to 0.13 of the bcc neighbour distance 1.76 r_s).
-    for density in (1.0, 1.3, 1.6):
-        displacement = rms_displacement(proton_frequency(density), PROTON_MASS, 0.0)
-        assert 0.19 < displacement / density < 0.23
+    for r_s in (1.0, 1.3, 1.6):
+        displacement = rms_displacement(proton_frequency(r_s), PROTON_MASS, 0.0)
+        assert 0.19 < displacement / r_s < 0.23
     # Compressed molecular hydrogen: lattice modes of 500 to 2500 / cm between r_s = 1.3 and 2.
-    for density in (1.3, 2.0):
-        assert 500 < molecule_frequency(density) * units.Hartree / units.invcm < 2500
+    for r_s in (1.3, 2.0):
+        assert 500 < molecule_frequency(r_s) * units.Hartree / units.invcm < 2500
     assert molecule_frequency(3.5) == molecule_frequency(3.1) > 0

@@ -9,7 +9,7 @@ import pytest
 
 from fnqs.errors import InputError
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_eval.commands import main as evaluate_main
 from fnqs_eval.transfer import held_out, item_result
 from fnqs_eval.transfer.default_protocol import default_protocol

@@ -174,14 +174,14 @@ def test_runs_with_little_in_them_still_make_a_page(run, tmp_path):
 
 def test_the_card_of_a_read_only_run_lies_beside_the_report(run, tmp_path, capsys, monkeypatch):
     """The folder of the run is not ours, or on a disk that cannot be written."""
-    replace = report.write_text_whole
+    replace = report.write_text_atomic
 
     def refuse(path, text):
         if path.is_relative_to(run):
             raise OSError(errno.EROFS, "Read-only file system", str(path))
         replace(path, text)
 
-    monkeypatch.setattr(report, "write_text_whole", refuse)
+    monkeypatch.setattr(report, "write_text_atomic", refuse)
     assert evaluate_main(["report", str(run), "--output", "out"]) == 0
     assert "out/try-model-card.md" in capsys.readouterr().out
     assert (tmp_path / "out" / "try-model-card.md").read_text().startswith("# try: ")

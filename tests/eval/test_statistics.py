@@ -82,4 +82,4 @@ def test_constant_series_and_useless_ones():
 
 
 def test_v_score():
-    assert v_score(energy=-4.0, variance=0.5, number=8) == 0.25
+    assert v_score(energy=-4.0, variance=0.5, n_electrons=8) == 0.25

@@ -11,7 +11,7 @@ from fnqs.configuration import make_configuration
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.readers import read_records
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_eval.energies import energy as module
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_in_turns, evaluate_records
 from fnqs_eval.energies.evaluate import (
@@ -118,7 +118,7 @@ def test_files_hold_the_numbers(tmp_path, make_bcc):
         EnergyResult(
             identifier=record.identifier,
             number=2,
-            density_parameter=record.density_parameter,
+            density_parameter=record.wigner_seitz_radius,
             phase="bcc",
             twist=twist,
             energy_per_atom=-0.5,

@@ -10,10 +10,10 @@ from fnqs.configuration import (
     SHORTEST_BOND,
     THINNEST_CELL,
     Configuration,
-    density_parameter,
     find_fault,
     fold_twist,
     make_configuration,
+    wigner_seitz_radius,
 )
 from fnqs.errors import InputError
 
@@ -94,8 +94,8 @@ def test_nan_in_a_twist_stays_visible():
 def test_density_parameter():
     # A sphere of radius r_s holds one proton's share of the volume.
     configuration = make_configuration(CELL, PROTONS)
-    assert float(density_parameter(configuration)) == pytest.approx((3 * 32 / (4 * np.pi)) ** (1 / 3))
+    assert float(wigner_seitz_radius(configuration)) == pytest.approx((3 * 32 / (4 * np.pi)) ** (1 / 3))
     batch = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), configuration)
-    np.testing.assert_allclose(density_parameter(batch)[1], 2 * density_parameter(configuration))
+    np.testing.assert_allclose(wigner_seitz_radius(batch)[1], 2 * wigner_seitz_radius(configuration))
     bcc = make_configuration(np.eye(3) * 1.31 * (8 * np.pi / 3) ** (1 / 3), np.array([[0, 0, 0], [1.0, 1, 1]]))
-    assert float(density_parameter(bcc)) == pytest.approx(1.31)
+    assert float(wigner_seitz_radius(bcc)) == pytest.approx(1.31)

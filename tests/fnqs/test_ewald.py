@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erfc
 
-from fnqs.configuration import Configuration, density_parameter, find_fault
+from fnqs.configuration import Configuration, find_fault, wigner_seitz_radius
 from fnqs.ewald import ewald_energy, make_ewald, numbers_of_vectors
 from fnqs.periodic.cell import cell_volume, reciprocal_vectors
 
@@ -93,7 +93,7 @@ def test_madelung_constant_of_caesium_chloride():
 def test_bcc_protons_in_a_background():
     cell = np.eye(3) * 3.0
     lattice = make(cell, [[0, 0, 0], [1.5, 1.5, 1.5]])
-    radius = density_parameter(lattice)
+    radius = wigner_seitz_radius(lattice)
     lists = make_ewald(lattice)
     # `constant` holds the protons' energy and the electrons' self-energy; a background takes the place of
     # the electrons when the latter is removed and the usual charge term added.

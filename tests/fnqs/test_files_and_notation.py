@@ -1,15 +1,15 @@
 import pytest
 
-from fnqs.cli.files import replaced_when_whole, write_text_whole
+from fnqs.cli.files import atomic_write, write_text_atomic
 from fnqs.cli.notation import with_error
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "new" / "a.json"
-    write_text_whole(path, "old")
+    write_text_atomic(path, "old")
 
     def fail():
-        with replaced_when_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             assert temporary.suffix == ".json"
             temporary.write_text("half")
             raise OSError(28, "No space left on device")

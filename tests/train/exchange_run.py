@@ -9,7 +9,7 @@ from fnqs.cli.command_line import run_command
 from fnqs.precision import configure
 from fnqs_train.distributed.exchange import gather_rows
 from fnqs_train.distributed.processes import Place
-from fnqs_train.distributed.session import started
+from fnqs_train.distributed.session import distributed_session
 from fnqs_train.distributed.sharding import make_mesh
 
 
@@ -29,7 +29,7 @@ def main() -> int:
     }
     whole["float64"][0, 0] = np.nan, -0.0
     checked = 0
-    with started("exchange", Place(process, processes, "localhost", port), seconds=60):
+    with distributed_session("exchange", Place(process, processes, "localhost", port), seconds=60):
         mesh = make_mesh(2 * processes)
         for count in (6, 5, 1):
             rows = -(-count // processes)

@@ -18,11 +18,12 @@ from fnqs.precision import configure
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig, SamplingConfig
-from fnqs_train.distributed.broadcast import known_to_all
+from fnqs_train.distributed.broadcast import broadcast_result
 from fnqs_train.distributed.processes import Place
-from fnqs_train.distributed.session import started
+from fnqs_train.distributed.session import distributed_session
 from fnqs_train.loop import train
 from fnqs_train.monitoring.metrics import MetricsRecord
 
@@ -83,10 +84,10 @@ def main() -> int:
 
     MetricsRecord.write = counting
     records = make_records()
-    with started("parallel", place, seconds=60):
+    with distributed_session("parallel", place, seconds=60):
         device_count = jax.device_count()
         if not resume:
-            known_to_all(lambda: len(write_dataset(folder / "set", records)))
+            broadcast_result(lambda: len(write_dataset(folder / "set", records)))
         dataset = open_dataset(folder / "set")
         system = make_system(records[0].configuration, MODEL)
         params = jax.jit(WaveFunction(MODEL).init)(jax.random.key(0), system)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_data.stream.stream import ConfigurationStream
 from fnqs_train.ahead import Ahead, first_of_every_kind
 

@@ -209,7 +209,7 @@ def test_a_full_disk_leaves_the_earlier_step_and_nothing_half_written(tmp_path, 
             def fail(*args, **kwargs):
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-            monkeypatch.setattr(module, "write_text_whole", fail)
+            monkeypatch.setattr(module, "write_text_atomic", fail)
         with pytest.raises(OSError, match="No space left on device"):
             save(checkpoints, 20)
         monkeypatch.undo()

@@ -98,6 +98,14 @@ def test_a_retired_key_is_named_unless_it_says_what_is_done_anyway(config_file):
         load_config(config_file, ["data.schedule=variance"])
 
 
+def test_the_old_name_of_the_weights_of_r_s_is_read(config_file):
+    config_file.write_text(MINIMAL + "density_weights = [[1.0, 1.5, 2.0]]\n")
+    assert load_config(config_file).data.r_s_weights == ((1.0, 1.5, 2.0),)
+    config_file.write_text(MINIMAL + "density_weights = []\nr_s_weights = []\n")
+    with pytest.raises(InputError, match=r"density_weights is the old name of data\.r_s_weights"):
+        load_config(config_file)
+
+
 def test_unreadable_configs(tmp_path):
     with pytest.raises(InputError, match=r"none\.toml: no such file"):
         load_config(tmp_path / "none.toml")

@@ -15,7 +15,7 @@ import pytest
 
 from fnqs.errors import InputError
 from fnqs.optimisation.natural_gradient import spring
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_train import loop
 from fnqs_train import step as step_module
 from fnqs_train.checkpointing import checkpoint as checkpoint_module

@@ -27,7 +27,7 @@ log.wandb = "disabled"
 model = { features = 8, vectors = 4, amplitudes = 4, radial_functions = 4, proton_rounds = 1 }
 sampling = { sweeps = 5, equilibration_sweeps = 20 }
 """
-RECIPE = 'name = "set"\n[[family]]\nphase = "bcc"\nnumber = [2]\ndensity = 1.4\ncount = 3\n'
+RECIPE = 'name = "set"\n[[family]]\nphase = "bcc"\nnumber = [2]\nr_s = 1.4\ncount = 3\n'
 TUNE = ["parent", "--configurations", "mine.extxyz", "--walkers", "32", "--together", "2", "--steps", "24"]
 
 

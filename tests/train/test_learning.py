@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_train import loop
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig
 from fnqs_train.loop import train
@@ -24,7 +24,7 @@ def report(energy, variance, finite):
 def test_configurations_are_compared_with_themselves():
     now = report([-0.5, -0.7, np.nan, -0.9], [0.02, 0.03, np.nan, 0.1], [True, True, False, True])
     before = report([-0.4, -0.68, -0.3, np.inf], [0.04, 0.05, 0.1, np.nan], [True, True, True, False])
-    gain = measure(40, now, before, number=8, walkers=4)
+    gain = measure(40, now, before, n_electrons=8, n_walkers=4)
     assert gain.step == 40
     assert gain.energy == pytest.approx((-0.1 - 0.02) / 2)
     # E/N of one walker has the variance var/N / N; four walkers each, a mean over two configurations.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_data.store.store import write_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_train import loop
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta, restore_params
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, RunConfig, load_config

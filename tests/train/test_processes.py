@@ -13,7 +13,7 @@ from fnqs.errors import InputError
 from fnqs_train.distributed import rendezvous, watchdog
 from fnqs_train.distributed.processes import Place, find_place, first_host
 from fnqs_train.distributed.rendezvous import gather, join
-from fnqs_train.distributed.watchdog import Peers
+from fnqs_train.distributed.watchdog import Watchdog
 
 SLURM = {
     "SLURM_JOB_ID": "1234",
@@ -169,11 +169,11 @@ def pair(monkeypatch):
         ends.append((sentence, code))
         raise SystemExit  # ends the watching thread alone
 
-    monkeypatch.setattr(Peers, "_end", end)
+    monkeypatch.setattr(Watchdog, "_end", end)
     monkeypatch.setattr(watchdog, "SILENT_SECONDS", 1.0)
     monkeypatch.setattr(watchdog, "GRACE_SECONDS", 0.0)
     ours, theirs = socket.socketpair()
-    guard = Peers("fnqs-train", Place(0, 2), {1: ours})
+    guard = Watchdog("fnqs-train", Place(0, 2), {1: ours})
     yield guard, theirs, ends
     theirs.close()
     ours.close()
@@ -257,11 +257,11 @@ def test_a_good_bye_is_no_failure(pair):
 
 MEETING = """
 import os, sys
-from fnqs_train.distributed.broadcast import known_to_all
+from fnqs_train.distributed.broadcast import broadcast_result
 from fnqs_train.distributed.processes import Place
-from fnqs_train.distributed.session import started
-with started("meeting", Place(int(sys.argv[1]), 2, "localhost", int(sys.argv[2]))):
-    agreed = known_to_all(lambda: 42)
+from fnqs_train.distributed.session import distributed_session
+with distributed_session("meeting", Place(int(sys.argv[1]), 2, "localhost", int(sys.argv[2]))):
+    agreed = broadcast_result(lambda: 42)
     print("agreed on", agreed, "with", os.environ["http_proxy"], os.environ["no_grpc_proxy"], flush=True)
 """
 

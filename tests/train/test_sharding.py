@@ -169,15 +169,15 @@ import jax, numpy as np
 from jax.sharding import NamedSharding
 from fnqs.cli.command_line import run_command
 from fnqs_train.distributed.processes import Place
-from fnqs_train.distributed.sharding import CUT, SAME, make_mesh
-from fnqs_train.distributed.session import started
+from fnqs_train.distributed.sharding import SHARDED, REPLICATED, make_mesh
+from fnqs_train.distributed.session import distributed_session
 
 def main():
-    with started("sums", Place(int(sys.argv[1]), 2, "localhost", int(sys.argv[2])), seconds=60):
+    with distributed_session("sums", Place(int(sys.argv[1]), 2, "localhost", int(sys.argv[2])), seconds=60):
         mesh = make_mesh(2)
-        add = partial(jax.shard_map, mesh=mesh, in_specs=CUT, out_specs=SAME, check_vma=False)
+        add = partial(jax.shard_map, mesh=mesh, in_specs=SHARDED, out_specs=REPLICATED, check_vma=False)
         total = jax.jit(add(lambda x: jax.lax.psum(x, "walkers")))
-        share = jax.make_array_from_process_local_data(NamedSharding(mesh, CUT), np.ones((1, 1)))
+        share = jax.make_array_from_process_local_data(NamedSharding(mesh, SHARDED), np.ones((1, 1)))
         while True:
             print(float(total(share)[0, 0]), flush=True)
 

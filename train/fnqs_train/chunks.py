@@ -19,7 +19,7 @@ ACCELERATOR_BYTES = 2**32
 """Memory (bytes) that one chunk may take on an accelerator."""
 
 LIVE_FIELDS = 24
-"""Arrays of the size of the electrons' features with all derivatives that live at the same time, roughly."""
+"""Estimate of how many arrays (3N derivatives of N electrons' features each) are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Chunks(NamedTuple):
     gradient: int
 
 
-def choose_chunks(number: int, model: ModelConfig, memory: MemoryConfig | None = None) -> Chunks:
+def choose_chunks(n_electrons: int, model: ModelConfig, memory: MemoryConfig | None = None) -> Chunks:
     """Choose for N electrons on the default device; what `memory` sets is taken from there."""
     memory = memory or MemoryConfig()
     if jax.default_backend() == "cpu":
-        energy = max(FEWEST_ENERGY, CACHED_ENERGY // number**2)
-        gradient = max(FEWEST_GRADIENT, CACHED_GRADIENT // number**2)
+        energy = max(FEWEST_ENERGY, CACHED_ENERGY // n_electrons**2)
+        gradient = max(FEWEST_GRADIENT, CACHED_GRADIENT // n_electrons**2)
     else:
         # The local energy has 3N derivatives of N features; a gradient has pairs of electrons instead.
-        one = 4 * LIVE_FIELDS * 3 * number**2 * model.features
+        one = 4 * LIVE_FIELDS * 3 * n_electrons**2 * model.features
         energy = gradient = max(1, ACCELERATOR_BYTES // one)
     return Chunks(memory.energy_walkers or energy, memory.gradient_walkers or gradient)

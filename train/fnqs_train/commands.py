@@ -26,9 +26,9 @@ from fnqs_train.config import (
     describe_config,
     load_config,
 )
-from fnqs_train.distributed.broadcast import known_to_all
+from fnqs_train.distributed.broadcast import broadcast_result
 from fnqs_train.distributed.processes import Place, add_process_options, find_place
-from fnqs_train.distributed.session import started
+from fnqs_train.distributed.session import distributed_session
 from fnqs_train.distributed.stopping import Stopped
 from fnqs_train.finetune import (
     DATASET_NAME,
@@ -97,14 +97,14 @@ def _train(arguments: list[str] | None) -> int:
     configure(tf32=config.precision.tf32)
     settings = to_toml(to_table(dataclasses.replace(config, data=dataclasses.replace(config.data, recipe=""))))
     identity = hashlib.blake2b(f"{options.resume} {options.restart} {settings}".encode()).hexdigest()
-    with started("fnqs-train", place, identity):
+    with distributed_session("fnqs-train", place, identity):
         return _train_as(place, config, run_folder, options)
 
 
 def _train_as(place: Place, config: RunConfig, run_folder: Path, options: argparse.Namespace) -> int:
     """Train as one of the processes of a run; the first one looks after the run folder."""
     with used_alone(run_folder, "fnqs-train") if place.first else nullcontext():
-        if not known_to_all(lambda: _prepare_run(config, run_folder, options)):
+        if not broadcast_result(lambda: _prepare_run(config, run_folder, options)):
             return 0
         dataset = load_dataset(config)
         if place.first:

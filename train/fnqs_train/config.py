@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fnqs.cli.files import replaced_when_whole, write_text_whole
+from fnqs.cli.files import atomic_write, write_text_atomic
 from fnqs.cli.settings import apply_overrides, describe, from_table, read_toml, to_table, to_toml
 from fnqs.errors import InputError
 from fnqs.model_config import ModelConfig
@@ -29,14 +29,14 @@ class DataConfig:
         cache: folder for built data sets; unset: $FNQS_CACHE, $XDG_CACHE_HOME/fnqs or ~/.cache/fnqs.
         split: name of the split to train on.
         phase_weights: [phase, weight] pairs: how often each is visited; phases not named have weight 1.
-        density_weights: [lowest r_s, highest r_s, weight] triples (bohr), multiplied with those of the phases.
+        r_s_weights: [lowest r_s, highest r_s, weight] triples (bohr), multiplied with those of the phases.
     """
 
     recipe: str
     cache: str | None = None
     split: str = "train"
     phase_weights: tuple[tuple[str, float], ...] = ()
-    density_weights: tuple[tuple[float, float, float], ...] = ()
+    r_s_weights: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> RunCo
         path = path / CONFIG_NAME
     table = read_toml(path)
     apply_overrides(table, overrides)
-    _drop_retired(table, str(path))
+    _take_old_keys(table, str(path))
     config = from_table(RunConfig, table, str(path))
     check_config(config, str(path))
     for folder in (path.parent, Path()):
@@ -236,12 +236,12 @@ def save_config(config: RunConfig, run_folder: str | os.PathLike) -> None:
     if recipe.is_file():
         copy = run_folder / RECIPE_NAME
         if not (copy.exists() and copy.samefile(recipe)):
-            with replaced_when_whole(copy) as temporary:
+            with atomic_write(copy) as temporary:
                 shutil.copyfile(recipe, temporary)
         table["data"]["recipe"] = RECIPE_NAME
     elif recipe.resolve().is_relative_to(run_folder.resolve()):  # its own data set moves with it
         table["data"]["recipe"] = recipe.resolve().relative_to(run_folder.resolve()).as_posix()
-    write_text_whole(run_folder / CONFIG_NAME, to_toml(table))
+    write_text_atomic(run_folder / CONFIG_NAME, to_toml(table))
 
 
 def changed_keys(old: RunConfig, new: RunConfig) -> list[str]:
@@ -271,8 +271,8 @@ def check_config(config: RunConfig, where: str) -> None:
         InputError: a value out of range, or two that do not go together.
     """
     for key, value in _flat(to_table(config)).items():
-        sound, wanted = _RANGES.get(key, (None, ""))
-        if sound is not None and not sound(value):
+        valid, wanted = _RANGES.get(key, (None, ""))
+        if valid is not None and not valid(value):
             raise InputError(f"{where}: {key} is {value!r} but must be {wanted}")
     if config.optimizer.train == "low-rank" and config.optimizer.method == "adam":
         raise InputError(
@@ -288,21 +288,25 @@ SAVED_WITH_EVERY_MODEL = {
 """Keys of the [model] table that a run folder of any age holds; who writes a config names a few of them."""
 
 
-def _drop_retired(table: dict[str, Any], where: str) -> None:
-    """Take keys out that configs of older runs hold, where they say what is done anyway, and add what they lack.
+def _take_old_keys(table: dict[str, Any], where: str) -> None:
+    """Take out or rename keys that configs of older runs hold, and add what they lack.
 
     Raises:
-        InputError: one of them asks for what is no longer there.
+        InputError: one of them asks for what is no longer there, or stands beside its new name.
     """
     data = table.get("data")
     if isinstance(data, dict) and data.pop("schedule", "uniform") != "uniform":
         raise InputError(
             f"{where}: data.schedule is no longer a choice, all configurations are visited equally often or by "
-            f"data.phase_weights and data.density_weights; take the line out"
+            f"data.phase_weights and data.r_s_weights; take the line out"
         )
     model = table.get("model")
     if isinstance(model, dict) and model.keys() >= SAVED_WITH_EVERY_MODEL:
         model.setdefault("level_bumps", 0)  # of a run from before they existed
+    if isinstance(data, dict) and "density_weights" in data:
+        if "r_s_weights" in data:
+            raise InputError(f"{where}: data.density_weights is the old name of data.r_s_weights; give one of them")
+        data["r_s_weights"] = data.pop("density_weights")
     memory = table.get("memory")
     if isinstance(memory, dict):
         for key in ("jacobian_groups", "jacobian_bytes"):  # the derivatives were, at choice, computed in parts

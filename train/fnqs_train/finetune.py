@@ -9,7 +9,8 @@ from typing import Literal
 
 from fnqs.errors import InputError
 from fnqs_data.store.record import Record, encode_record
-from fnqs_data.store.store import Dataset, open_dataset, write_dataset
+from fnqs_data.store.store import Dataset, open_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_train.config import CONFIG_NAME, RunConfig, check_config, load_config
 from fnqs_train.monitoring.convergence import WINDOW, has_converged
 from fnqs_train.monitoring.metrics import read_metrics

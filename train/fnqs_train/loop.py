@@ -33,7 +33,7 @@ from fnqs_train.memory import StepPrograms
 from fnqs_train.monitoring.learning import Gain, is_measured, measure
 from fnqs_train.monitoring.metrics import MetricsRecord
 from fnqs_train.monitoring.progress import TrainingProgress
-from fnqs_train.monitoring.step_averages import Window
+from fnqs_train.monitoring.step_averages import StepAverages
 from fnqs_train.step import Learned, StepReport, make_equilibration, make_optimizer, make_step
 from fnqs_train.training_input import training_input
 from fnqs_train.walkers import Population
@@ -84,9 +84,7 @@ def train(
         indices,
         batch_configurations=sampling.configurations_per_step,
         seed=config.seed,
-        weights=mixture_weights(
-            dataset, indices, phases=config.data.phase_weights, densities=config.data.density_weights
-        ),
+        weights=mixture_weights(dataset, indices, phases=config.data.phase_weights, densities=config.data.r_s_weights),
     )
 
     # ---- Devices, model and optimiser
@@ -117,14 +115,14 @@ def train(
         own: dict = on_host(params)
         learned = untrained = Learned(own, on_host(optimizer.init(own)))
         population = Population(
-            dataset.numbers,
+            dataset.n_atoms,
             indices,
             sampling.walkers_per_configuration,
             process=jax.process_index(),
             processes=jax.process_count(),
             dtype=_precision(learned.params),
         )
-        start, refused, restored_once, window = 0, 0, False, Window()
+        start, refused, restored_once, window = 0, 0, False, StepAverages()
 
         # ---- Resume: parameters, optimiser, walkers, what the loop remembers, step, in that order
         if resume:
@@ -134,7 +132,7 @@ def train(
                 learned = Learned(restored.params, restored.optimizer)
                 population.restore(restored.walkers)
                 refused, restored_once = restored.meta["refused"], restored.meta["restored_once"]
-                window = Window(restored.meta["window"])
+                window = StepAverages(restored.meta["window"])
                 start = restored.step
 
         learned, untrained = place_same(mesh, learned), place_same(mesh, untrained)
@@ -278,7 +276,7 @@ def train(
                             "elapsed_seconds": time.monotonic() - began,
                         }
                         record.write(done, window.row() | values)
-                    window = Window()
+                    window = StepAverages()
                     ended = enough is not None and enough(done)
                 stopping = stop(done)
                 if done % config.checkpoint.every_steps == 0 or done == config.steps or stopping or ended:

@@ -26,19 +26,19 @@ class StepPrograms:
         self._steps: dict[tuple[int, bool], tuple[Chunks, Callable]] = {}
         self._halved: set[tuple[int, bool]] = set()
 
-    def step_of(self, number: int, twisted: bool) -> Callable:
+    def step_of(self, n_electrons: int, twisted: bool) -> Callable:
         """Return the compiled step for batches of N electrons, at Gamma or twisted."""
-        kind = (number, twisted)
+        kind = (n_electrons, twisted)
         if kind not in self._steps:
-            chunks = self._choose(number)
+            chunks = self._choose(n_electrons)
             self._steps[kind] = (chunks, self._make(chunks))
         return self._steps[kind][1]
 
-    def take(self, number: int, twisted: bool, *arguments):
+    def take(self, n_electrons: int, twisted: bool, *arguments):
         """Take a step with a batch of N electrons, at Gamma or twisted, and wait for it.
 
         Args:
-            number: N.
+            n_electrons: N.
             twisted: whether the wave function is complex.
             arguments: of the step; its last result, the report, is brought to the host.
 
@@ -46,8 +46,8 @@ class StepPrograms:
             InputError: the memory does not suffice even for half of the walkers together, or, with several
                 processes, at all: the others would already be in the middle of the step.
         """
-        kind = (number, twisted)
-        self.step_of(number, twisted)
+        kind = (n_electrons, twisted)
+        self.step_of(n_electrons, twisted)
         while True:
             chunks, step = self._steps[kind]
             try:
@@ -59,17 +59,18 @@ class StepPrograms:
                 smaller = chunks._replace(energy=max(1, chunks.energy // 2), gradient=max(1, chunks.gradient // 2))
                 keys = f"memory.energy_walkers={smaller.energy} memory.gradient_walkers={smaller.gradient}"
                 if jax.process_count() > 1:
-                    raise InputError(f"out of memory at N = {number}; go on with --resume --set {keys}") from error
+                    raise InputError(f"out of memory at N = {n_electrons}; go on with --resume --set {keys}") from error
                 if kind in self._halved or smaller == chunks:
                     raise InputError(
-                        f"out of memory at N = {number} even with {chunks.energy} and {chunks.gradient} walkers "
+                        f"out of memory at N = {n_electrons} even with {chunks.energy} and {chunks.gradient} walkers "
                         f"together; take fewer configurations or walkers in a step"
                     ) from error
                 self._halved.add(kind)
                 self._steps[kind] = (smaller, self._make(smaller))
                 self._announce(
-                    f"out of memory at N = {number}: local energies of {smaller.energy} instead of {chunks.energy} and "
-                    f"derivatives of {smaller.gradient} instead of {chunks.gradient} walkers together from here on"
+                    f"out of memory at N = {n_electrons}: local energies of {smaller.energy} instead of "
+                    f"{chunks.energy} and derivatives of {smaller.gradient} instead of {chunks.gradient} walkers "
+                    f"together from here on"
                 )
 
 

@@ -16,7 +16,8 @@ from fnqs_data.download.fetching import Patience, Server
 from fnqs_data.download.qmc_hamm import PUBLIC, Item, fetch_items, list_items
 from fnqs_data.readers import iterate_records
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import Dataset, require_free, write_dataset
+from fnqs_data.store.store import Dataset
+from fnqs_data.store.write import require_free, write_dataset
 
 DESCRIPTION = f"""\
 Fetch the public QMC-HAMM data base of dense hydrogen and import it into a data set.

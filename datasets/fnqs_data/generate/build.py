@@ -26,9 +26,12 @@ from fnqs.precision import cache_folder
 from fnqs_data.generate.disordered import DISORDERED
 from fnqs_data.generate.draw import draw_configurations
 from fnqs_data.generate.recipe import Family, Recipe, parse_recipe, read_recipe
+from fnqs_data.store.manifest import text_digest
 from fnqs_data.store.record import Record, decode_record, encode_record
+from fnqs_data.store.resume import resume_dataset, resumed_folder
 from fnqs_data.store.splits import HeldOut
-from fnqs_data.store.store import PARTIAL, Dataset, open_dataset, resume_dataset, resumed_folder
+from fnqs_data.store.store import Dataset, open_dataset
+from fnqs_data.store.write import PARTIAL
 
 GENERATOR_VERSION = 2
 """Raised whenever the same recipe would give other configurations."""
@@ -51,7 +54,7 @@ class _Block:
     """A share of one family and N, drawn from a random stream of its own."""
 
     family: int
-    number: int
+    n_atoms: int
     stream: int
     first: int
     count: int
@@ -119,7 +122,7 @@ def _build_key(text: str) -> str:
 def _cost(recipe: Recipe, block: _Block) -> float:
     """Estimate the time to draw a block, in any unit."""
     disordered = recipe.family[block.family].phase in DISORDERED
-    return block.count * (1 + COST_OF_DISORDER * block.number if disordered else 1)
+    return block.count * (1 + COST_OF_DISORDER * block.n_atoms if disordered else 1)
 
 
 def cached_dataset(recipe_file: str | os.PathLike, cache: Path | None = None) -> Dataset:
@@ -135,13 +138,12 @@ def cached_dataset(recipe_file: str | os.PathLike, cache: Path | None = None) ->
     parent = Path(cache) if cache is not None else cache_folder() / "datasets"
     key = _build_key(text)
     target = parent / f"{recipe.name}-{key}"
-    recipe_digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     parent.mkdir(parents=True, exist_ok=True)
     with (parent / f".{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             dataset = open_dataset(target)
-            if dataset.manifest.recipe_digest == recipe_digest and len(dataset.numbers) == len(dataset):
+            if dataset.manifest.recipe_digest == text_digest(text) and len(dataset.n_atoms) == len(dataset):
                 return dataset
         except InputError:
             pass  # not there, or damaged: it is a cache, so build it again
@@ -156,11 +158,11 @@ def plan(families: list[Family]) -> list[_Block]:
     blocks = []
     first: Counter[tuple[str, int]] = Counter()
     for place, family in enumerate(families):
-        for number, count in shares(family).items():
+        for n_atoms, count in shares(family).items():
             for stream, start in enumerate(range(0, count, BLOCK)):
                 size = min(BLOCK, count - start)
-                blocks.append(_Block(place, number, stream, first[family.phase, number], size))
-                first[family.phase, number] += size
+                blocks.append(_Block(place, n_atoms, stream, first[family.phase, n_atoms], size))
+                first[family.phase, n_atoms] += size
     return blocks
 
 
@@ -202,15 +204,15 @@ def _draw_block(text: str, block: _Block) -> list[bytes]:
     recipe = parse_recipe(text)
     family = recipe.family[block.family]
     held_out = HeldOut(
-        tuple(recipe.held_out.density),
+        tuple(recipe.held_out.r_s),
         tuple(recipe.held_out.phases),
         tuple(recipe.held_out.temperature),
         trajectory_fraction=recipe.held_out.trajectory_fraction,
     )
-    rng = np.random.default_rng([recipe.seed, block.family, block.number, block.stream])
+    rng = np.random.default_rng([recipe.seed, block.family, block.n_atoms, block.stream])
     encoded = []
-    for i, drawn in enumerate(draw_configurations(family, block.number, block.count, rng)):
-        name = f"{family.phase}-n{block.number:02d}"
+    for i, drawn in enumerate(draw_configurations(family, block.n_atoms, block.count, rng)):
+        name = f"{family.phase}-n{block.n_atoms:02d}"
         record = Record(
             configuration=drawn.configuration,
             identifier=f"{name}-{block.first + i:05d}",

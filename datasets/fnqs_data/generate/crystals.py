@@ -80,7 +80,7 @@ def lattice(phase: str, sites: int, repeats: tuple[int, int, int] | None = None)
                 f"supercell {list(repeats)} of {phase} holds {len(atoms)} sites, not {sites}; "
                 "change number or supercell"
             )
-        return [_unit_density(np.array(atoms.cell), atoms.positions)]
+        return [_unit_volume(np.array(atoms.cell), atoms.positions)]
     primitive = primitive_cell(phase)
     index, rest = divmod(sites, len(primitive))
     if rest or index < 1:
@@ -92,7 +92,7 @@ def lattice(phase: str, sites: int, repeats: tuple[int, int, int] | None = None)
     result = []
     for matrix in compact_supercells(primitive.cell.array, index):
         atoms = make_supercell(primitive, matrix)
-        result.append(_unit_density(np.array(atoms.cell), atoms.positions))
+        result.append(_unit_volume(np.array(atoms.cell), atoms.positions))
     return result
 
 
@@ -176,6 +176,6 @@ def hermite_forms(index: int) -> list[np.ndarray]:
     return forms
 
 
-def _unit_density(cell: np.ndarray, sites: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _unit_volume(cell: np.ndarray, sites: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = (len(sites) / abs(cell_volume(cell))) ** (1 / 3)
     return cell * scale, np.asarray(sites) * scale

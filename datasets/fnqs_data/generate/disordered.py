@@ -68,9 +68,9 @@ class Liquid:
     closest: float
 
 
-def screening_rate(density_parameter: np.ndarray) -> np.ndarray:
+def screening_rate(r_s: np.ndarray) -> np.ndarray:
     """Thomas-Fermi screening (1/bohr) of an electron gas with r_s in bohr."""
-    fermi = (9 * np.pi / 4) ** (1 / 3) / density_parameter
+    fermi = (9 * np.pi / 4) ** (1 / 3) / r_s
     return np.sqrt(4 * fermi / np.pi)
 
 
@@ -98,24 +98,24 @@ def trajectories(
         sweeps: before the first frame.
         between: from one frame to the next.
     """
-    cells, number = liquid.cells, liquid.partners.shape[1]
-    density = (3 * np.abs(np.linalg.det(cells)) / (4 * np.pi * number)) ** (1 / 3)
-    surroundings = _Surroundings(liquid, np.linalg.inv(cells), screening_rate(density))
+    cells, n_atoms = liquid.cells, liquid.partners.shape[1]
+    r_s = (3 * np.abs(np.linalg.det(cells)) / (4 * np.pi * n_atoms)) ** (1 / 3)
+    surroundings = _Surroundings(liquid, np.linalg.inv(cells), screening_rate(r_s))
     protons = _random_places(cells, liquid.partners, rng)
-    steps = 0.3 * density
+    steps = 0.3 * r_s
     thermal = liquid.temperatures * units.kB / units.Hartree
     for sweep in range(sweeps):
         heat = thermal * max(1.0, HOT_START ** (1 - 2 * sweep / sweeps))
         accepted = _move_protons(protons, steps, heat, surroundings, rng)
         if 2 * sweep < sweeps:
-            steps = np.clip(steps * np.where(accepted > 0.4 * number, 1.15, 0.87), 0.02, density)
+            steps = np.clip(steps * np.where(accepted > 0.4 * n_atoms, 1.15, 0.87), 0.02, r_s)
         else:
-            _move_molecules(protons, MOLECULE_STEP * density, heat, surroundings, rng)
+            _move_molecules(protons, MOLECULE_STEP * r_s, heat, surroundings, rng)
     result = [protons.copy()]
     for _ in range(frames - 1):
         for _ in range(between):
             _move_protons(protons, steps, thermal, surroundings, rng)
-            _move_molecules(protons, MOLECULE_STEP * density, thermal, surroundings, rng)
+            _move_molecules(protons, MOLECULE_STEP * r_s, thermal, surroundings, rng)
         result.append(protons.copy())
     return np.stack(result)
 
@@ -124,9 +124,9 @@ def _move_protons(
     protons: np.ndarray, steps: np.ndarray, heat: np.ndarray, surroundings: _Surroundings, rng: np.random.Generator
 ) -> np.ndarray:
     """Try to move every proton in turn, in place; return how many moves (B,) were accepted."""
-    batch, number = protons.shape[:2]
+    batch, n_atoms = protons.shape[:2]
     accepted = np.zeros(batch)
-    for i in range(number):
+    for i in range(n_atoms):
         old = protons[:, i]
         new = old + steps[:, None] * rng.normal(size=(batch, 3))
         before = surroundings.proton_energy(old, i, protons)
@@ -141,8 +141,8 @@ def _move_molecules(
     protons: np.ndarray, steps: np.ndarray, heat: np.ndarray, surroundings: _Surroundings, rng: np.random.Generator
 ) -> None:
     """Try to shift and turn every molecule in turn, in place; its bond length stays."""
-    batch, number = protons.shape[:2]
-    for i in range(0, number - 1, 2):
+    batch, n_atoms = protons.shape[:2]
+    for i in range(0, n_atoms - 1, 2):
         bonded = surroundings.liquid.partners[:, i] == i + 1
         if not bonded.any():
             continue
@@ -161,12 +161,12 @@ def _move_molecules(
 
 def _random_places(cells: np.ndarray, partners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random protons (B, N, 3) in bohr; bonded ones at the free bond length from each other."""
-    batch, number = partners.shape
-    protons = np.einsum("bni,bij->bnj", rng.random((batch, number, 3)), cells)
-    axes = rng.normal(size=(batch, number, 3))
+    batch, n_atoms = partners.shape
+    protons = np.einsum("bni,bij->bnj", rng.random((batch, n_atoms, 3)), cells)
+    axes = rng.normal(size=(batch, n_atoms, 3))
     axes *= MORSE_DISTANCE / np.linalg.norm(axes, axis=-1, keepdims=True)
     first = np.take_along_axis(protons, np.maximum(partners, 0)[..., None], axis=1)
-    second = (partners >= 0) & (partners < np.arange(number))
+    second = (partners >= 0) & (partners < np.arange(n_atoms))
     return np.where(second[..., None], first + axes, protons)
 
 

@@ -43,7 +43,7 @@ class Drawn:
     run: int | None
 
 
-def draw_configurations(family: Family, number: int, count: int, rng: np.random.Generator) -> list[Drawn]:
+def draw_configurations(family: Family, n_atoms: int, count: int, rng: np.random.Generator) -> list[Drawn]:
     """Draw `count` configurations of N protons that pass every check.
 
     Raises:
@@ -52,7 +52,7 @@ def draw_configurations(family: Family, number: int, count: int, rng: np.random.
     result: list[Drawn] = []
     fault, runs = "", 0
     for _ in range(MOST_ATTEMPTS):
-        raw = _raw(family, number, count - len(result), rng)
+        raw = _raw(family, n_atoms, count - len(result), rng)
         distances = closest_pairs(np.stack([cell for cell, *_ in raw]), np.stack([protons for _, protons, *_ in raw]))
         for (cell, protons, temperature, run), distance in zip(raw, distances, strict=True):
             if distance < max(family.closest, SHORTEST_BOND):
@@ -67,9 +67,9 @@ def draw_configurations(family: Family, number: int, count: int, rng: np.random.
             return result[:count]
         runs += count
     raise InputError(
-        f"family {family.phase} with N = {number} gave {len(result)} of {count} configurations in "
+        f"family {family.phase} with N = {n_atoms} gave {len(result)} of {count} configurations in "
         f"{MOST_ATTEMPTS} attempts, the last failing because {fault}; "
-        "raise the start of its density range or lower its displacement"
+        "raise the start of its r_s range or lower its displacement"
     )
 
 
@@ -83,11 +83,11 @@ def closest_pairs(cells: np.ndarray, protons: np.ndarray) -> np.ndarray:
     Returns:
         (B,) bohr.
     """
-    number = protons.shape[1]
+    n_atoms = protons.shape[1]
     fractional = (protons[:, :, None] - protons[:, None]) @ np.linalg.inv(cells)[:, None]
     fractional -= np.round(fractional)
     nearest = fractional @ cells[:, None]
-    smallest = _smallest_square(nearest, number)
+    smallest = _smallest_square(nearest, n_atoms)
     # Every other image lies at least half the thinnest slab of the cell away: only some small cells need them.
     heights = 1 / np.linalg.norm(np.linalg.inv(cells), axis=1).max(axis=1)
     unsure = np.flatnonzero(smallest > (heights / 2) ** 2)
@@ -98,24 +98,24 @@ def closest_pairs(cells: np.ndarray, protons: np.ndarray) -> np.ndarray:
     return np.sqrt(smallest)
 
 
-def _smallest_square(vectors: np.ndarray, number: int) -> np.ndarray:
+def _smallest_square(vectors: np.ndarray, n_atoms: int) -> np.ndarray:
     """Smallest squared length (B,) of vectors (B, N, N, 3) between different protons."""
     square = np.einsum("bijx,bijx->bij", vectors, vectors)
-    square[:, np.arange(number), np.arange(number)] = np.inf
+    square[:, np.arange(n_atoms), np.arange(n_atoms)] = np.inf
     return square.min(axis=(1, 2))
 
 
-def _raw(family: Family, number: int, count: int, rng: np.random.Generator):
+def _raw(family: Family, n_atoms: int, count: int, rng: np.random.Generator):
     """Cells, protons, temperatures and trajectories before the global rotation and the checks."""
     if family.phase in DISORDERED:
-        return _liquids(family, number, count, rng)
+        return _liquids(family, n_atoms, count, rng)
     if family.phase in ATOMIC_CRYSTALS:
         draw = _atomic_crystal
     elif family.phase in MOLECULAR_CRYSTALS:
         draw = _molecular_crystal
     else:
         draw = {"molecule": _molecule, "chain": _chain}[family.phase]
-    return [(*draw(family, number, rng), None) for _ in range(count)]
+    return [(*draw(family, n_atoms, rng), None) for _ in range(count)]
 
 
 def _finish(family: Family, cell: np.ndarray, protons: np.ndarray, rng: np.random.Generator) -> Configuration:
@@ -130,76 +130,76 @@ def _finish(family: Family, cell: np.ndarray, protons: np.ndarray, rng: np.rando
     return Configuration(cell=cell, protons=protons, twist=fold_twist(twist))
 
 
-def _atomic_crystal(family: Family, number: int, rng: np.random.Generator):
-    density = uniform(family.density, rng)
-    temperature, displacement = _displacement(family, proton_frequency(density), PROTON_MASS, density, rng)
-    shapes = lattice(family.phase, number, family.supercell)
+def _atomic_crystal(family: Family, n_atoms: int, rng: np.random.Generator):
+    r_s = uniform(family.r_s, rng)
+    temperature, displacement = _displacement(family, proton_frequency(r_s), PROTON_MASS, r_s, rng)
+    shapes = lattice(family.phase, n_atoms, family.supercell)
     cell, sites = shapes[_which(family, len(shapes), rng)]
-    scale = density * SPHERE ** (1 / 3)
+    scale = r_s * SPHERE ** (1 / 3)
     deformation = random_strain(family.strain, rng)
     cell, sites = scale * cell @ deformation, scale * sites @ deformation
     return cell, sites + rng.normal(scale=displacement / np.sqrt(3), size=sites.shape), temperature
 
 
-def _molecular_crystal(family: Family, number: int, rng: np.random.Generator):
+def _molecular_crystal(family: Family, n_atoms: int, rng: np.random.Generator):
     """Move centres; ends of ordered molecules librate by as much as their centres move."""
-    density = uniform(family.density, rng)
-    temperature, displacement = _displacement(family, molecule_frequency(density), 2 * PROTON_MASS, density, rng)
-    shapes = molecular_lattice(family.phase, number, family.supercell)
+    r_s = uniform(family.r_s, rng)
+    temperature, displacement = _displacement(family, molecule_frequency(r_s), 2 * PROTON_MASS, r_s, rng)
+    shapes = molecular_lattice(family.phase, n_atoms, family.supercell)
     cell, centres, axes = shapes[_which(family, len(shapes), rng)]
-    scale = density * (2 * SPHERE) ** (1 / 3)
+    scale = r_s * (2 * SPHERE) ** (1 / 3)
     deformation = random_strain(family.strain, rng)
     cell, centres = scale * cell @ deformation, scale * centres @ deformation
     centres = centres + rng.normal(scale=displacement / np.sqrt(3), size=centres.shape)
-    bond = uniform(family.bond, rng) if family.bond is not None else bond_length(density)
+    bond = uniform(family.bond, rng) if family.bond is not None else bond_length(r_s)
     bonds = bond + family.bond_spread * rng.normal(size=len(centres))
     libration = min(2 * displacement / bond, LARGEST_LIBRATION)
     return cell, place_molecules(centres, axes, bonds, libration, rng), temperature
 
 
 def _displacement(
-    family: Family, frequency: float, mass: float, density: float, rng: np.random.Generator
+    family: Family, frequency: float, mass: float, r_s: float, rng: np.random.Generator
 ) -> tuple[float | None, float]:
     """Temperature (K), if the family has one, and rms displacement (bohr) of what oscillates in a crystal."""
     if family.temperature is None:
-        return None, uniform(family.displacement, rng) * density
+        return None, uniform(family.displacement, rng) * r_s
     temperature = uniform(family.temperature, rng)
     return temperature, rms_displacement(frequency, mass, temperature)
 
 
-def _liquids(family: Family, number: int, count: int, rng: np.random.Generator):
+def _liquids(family: Family, n_atoms: int, count: int, rng: np.random.Generator):
     """Sample many trajectories at once; the frames of each follow one another."""
     runs = -(-count // family.frames)
-    densities = np.array([uniform(family.density, rng) for _ in range(runs)])
+    radii = np.array([uniform(family.r_s, rng) for _ in range(runs)])
     temperatures = np.array([uniform(family.temperature, rng) for _ in range(runs)])
     cells = np.stack(
         [
             LIQUID_CELLS[rng.integers(len(LIQUID_CELLS))]
-            * density
-            * (number * SPHERE) ** (1 / 3)
+            * r_s
+            * (n_atoms * SPHERE) ** (1 / 3)
             @ random_strain(family.strain, rng)
-            for density in densities
+            for r_s in radii
         ]
     )
-    partners = np.stack([_partners(family.phase, number, rng) for _ in range(runs)])
+    partners = np.stack([_partners(family.phase, n_atoms, rng) for _ in range(runs)])
     frames = trajectories(Liquid(cells, temperatures, partners, family.closest), rng, family.frames)
     return [(cells[run], protons[run], float(temperatures[run]), run) for run in range(runs) for protons in frames]
 
 
-def _partners(phase: str, number: int, rng: np.random.Generator) -> np.ndarray:
+def _partners(phase: str, n_atoms: int, rng: np.random.Generator) -> np.ndarray:
     """Bonded partner (N,) of every proton, -1 for none; a mixed liquid has some of both."""
-    partners = np.full(number, -1)
-    pairs = {"liquid-atomic": 0, "liquid-molecular": number // 2}.get(phase)
+    partners = np.full(n_atoms, -1)
+    pairs = {"liquid-atomic": 0, "liquid-molecular": n_atoms // 2}.get(phase)
     if pairs is None:
-        if number < 4:
+        if n_atoms < 4:
             raise InputError("liquid-mixed needs N = 4 or more, a molecule and two atoms")
-        pairs = int(rng.integers(1, number // 2))
+        pairs = int(rng.integers(1, n_atoms // 2))
     for pair in range(pairs):
         partners[2 * pair], partners[2 * pair + 1] = 2 * pair + 1, 2 * pair
     return partners
 
 
-def _molecule(family: Family, number: int, rng: np.random.Generator):
+def _molecule(family: Family, n_atoms: int, rng: np.random.Generator):
     """H2 along x in the middle of a cube."""
     assert family.box is not None
     middle = np.full(3, family.box / 2)
@@ -207,13 +207,13 @@ def _molecule(family: Family, number: int, rng: np.random.Generator):
     return family.box * np.eye(3), np.stack([middle - half, middle + half]), None
 
 
-def _chain(family: Family, number: int, rng: np.random.Generator):
+def _chain(family: Family, n_atoms: int, rng: np.random.Generator):
     """Equidistant protons along x; an open chain has the vacuum beyond its ends too."""
     assert family.vacuum is not None
     spacing = uniform(family.spacing, rng)
-    length = spacing * (number - 1) + family.vacuum if family.open else spacing * number
-    places = spacing * (np.arange(number) - (number - 1) / 2) + length / 2
-    across = np.full(number, family.vacuum / 2)
+    length = spacing * (n_atoms - 1) + family.vacuum if family.open else spacing * n_atoms
+    places = spacing * (np.arange(n_atoms) - (n_atoms - 1) / 2) + length / 2
+    across = np.full(n_atoms, family.vacuum / 2)
     return np.diag([length, family.vacuum, family.vacuum]), np.stack([places, across, across], axis=1), None
 
 

@@ -20,27 +20,27 @@ FREE_BOND = 1.40
 """Bond length of the free molecule, bohr (Kolos and Wolniewicz, J. Chem. Phys. 49, 404 (1968): 1.4011)."""
 
 SHORTEST_SOLID_BOND = 1.36
-BOND_DENSITIES = (1.5, 2.3)
+SOLID_BOND_RADII = (1.5, 2.3)
 
 
-def bond_length(density_parameter: float) -> float:
+def bond_length(r_s: float) -> float:
     """H2 bond length (bohr) in the solid: 1.40 for r_s >= 2.3, falling linearly to 1.36 at r_s <= 1.5.
 
     A modest rule of ours; calculations of compressed solid hydrogen agree that the bond shortens by a few
     hundredths of a bohr before molecules weaken, and families vary the bond around it anyway.
     """
-    return float(np.interp(density_parameter, BOND_DENSITIES, (SHORTEST_SOLID_BOND, FREE_BOND)))
+    return float(np.interp(r_s, SOLID_BOND_RADII, (SHORTEST_SOLID_BOND, FREE_BOND)))
 
 
 @lru_cache(maxsize=256)
 def molecular_lattice(
-    phase: str, number: int, repeats: tuple[int, int, int] | None
+    phase: str, n_atoms: int, repeats: tuple[int, int, int] | None
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     """Cells, molecular centres and axes of a molecular crystal at unit volume per molecule.
 
     Args:
         phase: one of `MOLECULAR_CRYSTALS`.
-        number: protons N, twice the number of molecules.
+        n_atoms: protons N, twice the number of molecules.
         repeats: multiples of the conventional cell, or None for the most compact supercells.
 
     Returns:
@@ -50,21 +50,21 @@ def molecular_lattice(
         InputError: if no cell of that phase holds N protons.
     """
     if phase in ROTORS:
-        return [(cell, sites, None) for cell, sites in lattice(phase.split("-")[0], number // 2, repeats)]
+        return [(cell, sites, None) for cell, sites in lattice(phase.split("-")[0], n_atoms // 2, repeats)]
     cell, centres, axes = molecules_of(phase, conventional=repeats is not None)
-    index, rest = divmod(number // 2, len(centres))
-    if repeats is not None and number // 2 != np.prod(repeats) * len(centres):
+    index, rest = divmod(n_atoms // 2, len(centres))
+    if repeats is not None and n_atoms // 2 != np.prod(repeats) * len(centres):
         raise InputError(
-            f"supercell {list(repeats)} of {phase} holds {2 * np.prod(repeats) * len(centres)} protons, not {number}; "
+            f"supercell {list(repeats)} of {phase} holds {2 * np.prod(repeats) * len(centres)} protons, not {n_atoms}; "
             "change number or supercell"
         )
     if rest or index < 1:
         raise InputError(
-            f"no supercell of {phase} holds {number} protons; its primitive cell has {2 * len(centres)}: "
+            f"no supercell of {phase} holds {n_atoms} protons; its primitive cell has {2 * len(centres)}: "
             "choose a multiple"
         )
     if repeats is None and index > LARGEST_SEARCH:
-        raise InputError(f"{phase} with {number} protons is too large for a search of its cells; give supercell")
+        raise InputError(f"{phase} with {n_atoms} protons is too large for a search of its cells; give supercell")
     unit = Atoms(numbers=[1] * len(centres), positions=centres, cell=cell, tags=range(len(centres)))
     result = []
     for matrix in compact_supercells(cell, index) if repeats is None else [np.diag(repeats)]:

@@ -21,6 +21,9 @@ PHASES = (*ATOMIC_CRYSTALS, *MOLECULAR_CRYSTALS, *DISORDERED, *BENCHMARKS)
 
 LARGEST_COUNT = 10_000_000
 
+OLD_KEYS = {"density": "r_s"}
+"""Keys that recipes had before, and their present names; both are read."""
+
 Range = float | tuple[float, float]
 """A fixed value, or the ends of a uniform distribution."""
 
@@ -33,7 +36,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         count: how many configurations.
         number: the values of N.
         weight: share of each N, in the order of `number`; equal shares if empty.
-        density: r_s, bohr.
+        r_s: Wigner-Seitz radius, bohr.
         displacement: rms length of the thermal displacement of protons (molecules: of their centres), in r_s.
         temperature: K; of disordered phases, or of a crystal, whose displacement then follows from it (`thermal`).
         frames: of one trajectory of a disordered phase, many sweeps apart; with 1 every configuration has its own.
@@ -54,7 +57,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     count: int = 1
     number: list[int] = []
     weight: list[float] = []
-    density: Range | None = None
+    r_s: Range | None = None
     displacement: Range = 0.0
     temperature: Range | None = None
     frames: int = 1
@@ -75,13 +78,13 @@ class HeldOutWindows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `[held_out]` table.
 
     Attributes:
-        density: windows of r_s, bohr.
+        r_s: windows of the Wigner-Seitz radius, bohr.
         phases: names of phases.
         temperature: windows of temperature, K.
         trajectory_fraction: share of all trajectories; a configuration outside any counts as one.
     """
 
-    density: list[tuple[float, float]] = []
+    r_s: list[tuple[float, float]] = []
     phases: list[str] = []
     temperature: list[tuple[float, float]] = []
     trajectory_fraction: float = 0.0
@@ -98,7 +101,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 _COMMON = {"phase", "count", "rotate", "twist", "closest"}
-_SPREAD = {"number", "weight", "density", "strain"}
+_SPREAD = {"number", "weight", "r_s", "strain"}
 _KEYS_OF_PHASE = {
     **{p: _COMMON | _SPREAD | {"displacement", "temperature", "supercell"} for p in ATOMIC_CRYSTALS},
     **{
@@ -110,8 +113,8 @@ _KEYS_OF_PHASE = {
     "chain": _COMMON | {"number", "spacing", "vacuum", "open"},
 }
 _NEEDED = {
-    **{p: {"number", "density"} for p in (*ATOMIC_CRYSTALS, *MOLECULAR_CRYSTALS)},
-    **{p: {"number", "density", "temperature"} for p in DISORDERED},
+    **{p: {"number", "r_s"} for p in (*ATOMIC_CRYSTALS, *MOLECULAR_CRYSTALS)},
+    **{p: {"number", "r_s", "temperature"} for p in DISORDERED},
     "molecule": {"bond", "box"},
     "chain": {"number", "spacing", "vacuum"},
 }
@@ -146,10 +149,12 @@ def parse_recipe(text: str) -> Recipe:
         raise InputError(f"this is not valid TOML: {error}") from error
     _check_keys(table, set(Recipe.__struct_fields__), "the recipe")
     if isinstance(held_out := table.get("held_out"), dict):
+        _take_old_keys(held_out, "[held_out]")
         _check_keys(held_out, set(HeldOutWindows.__struct_fields__), "[held_out]")
     families = table.get("family", [])
     for place, family in enumerate(families if isinstance(families, list) else []):
         if isinstance(family, dict):
+            _take_old_keys(family, f"[[family]] {place + 1}")
             _check_family(family, f"[[family]] {place + 1}")
     try:
         recipe = msgspec.convert(table, Recipe)
@@ -168,6 +173,15 @@ def parse_recipe(text: str) -> Recipe:
     if recipe.seed < 0:
         raise InputError(f"seed = {recipe.seed}; give a whole number that is not negative")
     return recipe
+
+
+def _take_old_keys(table: dict[str, Any], where: str) -> None:
+    """Give keys of earlier recipes their present names, in place."""
+    for old, new in OLD_KEYS.items():
+        if old in table and new in table:
+            raise InputError(f"{where}: {old} is the old name of {new}; give one of them")
+        if old in table:
+            table[new] = table.pop(old)
 
 
 def _check_family(family: dict[str, Any], where: str) -> None:
@@ -209,7 +223,7 @@ def _check_values(family: Family, where: str) -> None:
     if not 1 <= family.frames <= 1000:
         raise InputError(f"{where}: frames = {family.frames}; give 1 to 1000")
     may_vanish = {"displacement"} if family.phase in DISORDERED else {"displacement", "temperature"}
-    for key in ("density", "displacement", "temperature", "bond", "spacing"):
+    for key in ("r_s", "displacement", "temperature", "bond", "spacing"):
         value = getattr(family, key)
         if value is None:
             continue

@@ -31,25 +31,25 @@ def rms_displacement(frequency: float, mass: float, temperature: float) -> float
     return float(np.sqrt(1.5 / (mass * frequency) * cotangent))
 
 
-def proton_frequency(density_parameter: float) -> float:
+def proton_frequency(r_s: float) -> float:
     """Einstein frequency (Ha) of a proton in an atomic crystal at r_s (bohr).
 
     The others repel it by exp(-k r) / r with the Thomas-Fermi k of `disordered`, and are spread evenly outside the
     sphere of radius r_s: w^2 = (1 + k r_s) exp(-k r_s) / (m r_s^3). Without screening this is the exact w_p^2 / 3 of
     a cubic Coulomb crystal (E. L. Pollock and J. P. Hansen, Phys. Rev. A 8, 3110 (1973)).
     """
-    screened = float(screening_rate(np.array(density_parameter))) * density_parameter
-    return float(np.sqrt((1 + screened) * np.exp(-screened) / (PROTON_MASS * density_parameter**3)))
+    screened = float(screening_rate(np.array(r_s))) * r_s
+    return float(np.sqrt((1 + screened) * np.exp(-screened) / (PROTON_MASS * r_s**3)))
 
 
-def molecule_frequency(density_parameter: float) -> float:
+def molecule_frequency(r_s: float) -> float:
     """Einstein frequency (Ha) of a molecule's centre in a molecular crystal at r_s (bohr).
 
     The twelve neighbours of a close-packed lattice act by the potential of Silvera and Goldman:
     w^2 = 12 / (3 M) (V'' + 2 V' / R), R the neighbour distance, M = 2 m. Beyond r_s = 3.1, where solid hydrogen
     is no longer compressed, the curvature is taken there.
     """
-    distance = (np.sqrt(2) * 2 * 4 * np.pi / 3) ** (1 / 3) * min(density_parameter, 3.1)
+    distance = (np.sqrt(2) * 2 * 4 * np.pi / 3) ** (1 / 3) * min(r_s, 3.1)
     step = 1e-3
     low, middle, high = (silvera_goldman(distance + shift) for shift in (-step, 0.0, step))
     curvature = (high - 2 * middle + low) / step**2 + 2 * (high - low) / (2 * step) / distance

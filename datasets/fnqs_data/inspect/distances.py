@@ -32,10 +32,10 @@ def pair_distribution(configurations: Sequence[Configuration], edges: np.ndarray
     for configuration in configurations:
         cell, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
         first, distance = primitive_neighbor_list("id", (True, True, True), cell, protons, float(edges[-1]))
-        number = len(protons)
+        n_atoms = len(protons)
         counts = np.histogram(distance, bins=edges)[0]
-        total += counts / number / (shells * number / abs(np.linalg.det(cell)))
-        closest = np.full(number, np.inf)
+        total += counts / n_atoms / (shells * n_atoms / abs(np.linalg.det(cell)))
+        closest = np.full(n_atoms, np.inf)
         np.minimum.at(closest, first, distance)
         nearest.append(closest[np.isfinite(closest)])
     return total / max(len(configurations), 1), np.concatenate(nearest) if nearest else np.zeros(0)

@@ -46,7 +46,7 @@ class Duplicate:
 
 
 def find_duplicates(
-    dataset: Dataset, tolerance: float, announce: Callable[[int, int], None] = lambda number, candidates: None
+    dataset: Dataset, tolerance: float, announce: Callable[[int, int], None] = lambda n_atoms, candidates: None
 ) -> list[Duplicate]:
     """Find all near-duplicates whose splits differ, the closest first.
 
@@ -62,15 +62,15 @@ def find_duplicates(
         raise InputError(f"the tolerance is {tolerance}; give a length above 0 and up to {LARGEST_TOLERANCE} bohr")
     found = []
     splits = np.array(dataset.splits)
-    for number in np.unique(dataset.numbers).tolist():
-        members = dataset.where(number=number)
+    for n_atoms in np.unique(dataset.n_atoms).tolist():
+        members = dataset.where(n_atoms=n_atoms)
         if len(np.unique(splits[members])) == 1:
             continue
         structures = list(_structures(dataset, members))
         surroundings = np.stack([environments(*structure) for structure in structures])
         described = np.stack([invariants(cell, seen) for (cell, _), seen in zip(structures, surroundings, strict=True)])
         pairs = _candidates(described, surroundings, splits[members], tolerance)
-        announce(number, len(pairs))
+        announce(n_atoms, len(pairs))
         for a, b in pairs.tolist():
             (cell, fractional), (other_cell, other) = structures[a], structures[b]
             rms = aligned_rms(cell, fractional, other_cell, other, tolerance)
@@ -89,18 +89,18 @@ def environments(cell: np.ndarray, fractional: np.ndarray) -> np.ndarray:
         cell: (3, 3) Minkowski-reduced lattice vectors as rows, bohr.
         fractional: (N, 3) positions.
     """
-    number = len(fractional)
-    first, second = np.triu_indices(number, 1)
+    n_atoms = len(fractional)
+    first, second = np.triu_indices(n_atoms, 1)
     difference = fractional[first] - fractional[second]
     difference -= np.round(difference)
     squares = np.full(len(first), np.inf)
     for shift in _SHIFTS:
         squares = np.minimum(squares, np.sum(((difference + shift) @ cell) ** 2, axis=1))
-    distances = np.zeros((number, number))
+    distances = np.zeros((n_atoms, n_atoms))
     distances[first, second] = distances[second, first] = np.sqrt(squares)
     ranked = np.sort(distances, axis=1)[:, 1:]
-    blocks = np.array_split(ranked, min(RANKS, number - 1), axis=1)
-    return np.stack([block.mean(axis=1) * np.sqrt(block.shape[1] / (number - 1)) for block in blocks], axis=1)
+    blocks = np.array_split(ranked, min(RANKS, n_atoms - 1), axis=1)
+    return np.stack([block.mean(axis=1) * np.sqrt(block.shape[1] / (n_atoms - 1)) for block in blocks], axis=1)
 
 
 def invariants(cell: np.ndarray, surroundings: np.ndarray) -> np.ndarray:
@@ -117,13 +117,13 @@ def invariants(cell: np.ndarray, surroundings: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(_SHIFTS @ cell, axis=1)
     classes = np.abs(_SHIFTS) @ (1, 2, 4)
     lattice = np.sort([lengths[classes == c].min() for c in range(1, 8)])
-    number = len(surroundings)
-    blocks = np.array_split(np.sort(surroundings, axis=0), min(ATOMS, number))
-    means = [block.mean(axis=0) * np.sqrt(len(block) / number) for block in blocks]
+    n_atoms = len(surroundings)
+    blocks = np.array_split(np.sort(surroundings, axis=0), min(ATOMS, n_atoms))
+    means = [block.mean(axis=0) * np.sqrt(len(block) / n_atoms) for block in blocks]
     return np.concatenate([lattice, *means])
 
 
-def reach(number: int) -> tuple[float, float]:
+def reach(n_atoms: int) -> tuple[float, float]:
     """How far the invariants of near-duplicates of N protons may differ, in tolerances: lattice, distances.
 
     Sorting brings lists closer, never further apart. Lattice: of the seven vectors three are sums of one basis
@@ -131,7 +131,7 @@ def reach(number: int) -> tuple[float, float]:
     mean square of |d_i - d_j| over pairs is at most 2 N / (N - 1); the lattice adds |x_1| + |x_2| + |x_3| of
     a shortest vector with fractional coordinates x, at most 1.9 in a hundred thousand trials; 9/4 is taken.
     """
-    return float(np.sqrt(3 * 1 + 3 * 4 + 9)), float(np.sqrt(2 * number / (number - 1))) + 2.25
+    return float(np.sqrt(3 * 1 + 3 * 4 + 9)), float(np.sqrt(2 * n_atoms / (n_atoms - 1))) + 2.25
 
 
 def aligned_rms(
@@ -146,19 +146,19 @@ def aligned_rms(
         other: (N, 3) positions in it.
         tolerance: bohr, for the lattice vectors as well.
     """
-    number, best = len(fractional), np.inf
+    n_atoms, best = len(fractional), np.inf
     # A proton displaced by d changes a Fourier component by |G . d| at most, N of rms t by N |G| t together, and a
     # translation does not change its modulus: that settles most orientations without trying translations.
     waves = 2 * np.pi * np.linalg.norm(_WAVES @ np.linalg.inv(cell).T, axis=1)
     moduli = _moduli(fractional)
     for basis in _matching_bases(cell, other_cell, tolerance):
         turned = other @ np.linalg.inv(basis)
-        if np.any(np.abs(_moduli(turned) - moduli) > number * waves * tolerance):
+        if np.any(np.abs(_moduli(turned) - moduli) > n_atoms * waves * tolerance):
             continue
         # Fewer than N / 9 protons are displaced by more than 3 rms, so one of these anchors is not; with it in
         # place the mean square is at most (1 + 9) rms^2.
-        limit = 10 * number * tolerance**2
-        for anchor in range(number // 9 + 1):
+        limit = 10 * n_atoms * tolerance**2
+        for anchor in range(n_atoms // 9 + 1):
             offsets = fractional[anchor] - turned
             for offset in offsets[_nearest_sum(fractional[:12], turned, offsets, cell) <= limit]:
                 best = min(best, _settled_rms(fractional, turned, offset, cell))

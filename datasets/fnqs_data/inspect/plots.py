@@ -30,7 +30,7 @@ Colour = tuple[float, float, float, float]
 
 
 def plot_records(records: Sequence[Record], path: Path, title: str) -> dict[str, float | None]:
-    """Draw densities, nearest neighbours, g(r), labelled energies and two cells into a PNG.
+    """Draw r_s, nearest neighbours, g(r), labelled energies and two cells into a PNG.
 
     Phases whose g(r) has the peak of a bond and phases without one have a panel of g(r) each, and a drawn cell each.
 
@@ -57,7 +57,7 @@ def plot_records(records: Sequence[Record], path: Path, title: str) -> dict[str,
     figure.suptitle(f"{title}: {len(records)} configuration{'s' * (len(records) > 1)}")
     upper, middle, lower = (figure.add_subfigure(row) for row in figure.add_gridspec(3, 1))
     map_axes, nearest_axes = upper.subplots(1, 2, sharey=True)
-    _draw_densities(map_axes, members, rows, colours)
+    _draw_radii(map_axes, members, rows, colours)
     _draw_nearest(nearest_axes, distances, rows, colours, edges)
     groups = [(phases, name) for phases, name in ((bonded, "with a bond"), (others, "without a bond")) if phases]
     for axes, (phases, name) in zip(middle.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
@@ -73,7 +73,7 @@ def plot_records(records: Sequence[Record], path: Path, title: str) -> dict[str,
         axes = lower.add_subplot(grid[column], projection="3d")
         draw_cell(axes, record.configuration, colours[phase])
         axes.set_title(
-            f"{phase}, N = {record.number}, r_s = {record.density_parameter:.2f}\nlines: below {LONGEST_BOND} bohr",
+            f"{phase}, N = {record.n_atoms}, r_s = {record.wigner_seitz_radius:.2f}\nlines: below {LONGEST_BOND} bohr",
             fontsize=10,
         )
     _write(figure, path)
@@ -86,23 +86,23 @@ def _sample(group: Sequence[Record]) -> list:
 
 
 def _typical(group: Sequence[Record]) -> Record:
-    """Return the record of middle density among those with the most protons that can still be told apart."""
-    numbers = {record.number for record in group}
-    number = max((n for n in numbers if n <= LARGEST_DRAWN), default=min(numbers))
-    ordered = sorted((r for r in group if r.number == number), key=lambda r: r.density_parameter)
+    """Return the record of middle r_s among those with the most protons that can still be told apart."""
+    numbers = {record.n_atoms for record in group}
+    n_atoms = max((n for n in numbers if n <= LARGEST_DRAWN), default=min(numbers))
+    ordered = sorted((r for r in group if r.n_atoms == n_atoms), key=lambda r: r.wigner_seitz_radius)
     return ordered[len(ordered) // 2]
 
 
-def _draw_densities(
+def _draw_radii(
     axes: Axes, members: Mapping[str, Sequence[Record]], rows: Sequence[str], colours: Mapping[str, Colour]
 ) -> None:
     generator = np.random.default_rng(0)
     for row, phase in enumerate(rows):
-        density = [record.density_parameter for record in members[phase]]
-        spread = row + 0.35 * generator.uniform(-1, 1, len(density))
-        axes.plot(density, spread, ".", markersize=2, color=colours[phase], rasterized=True)
+        radii = [record.wigner_seitz_radius for record in members[phase]]
+        spread = row + 0.35 * generator.uniform(-1, 1, len(radii))
+        axes.plot(radii, spread, ".", markersize=2, color=colours[phase], rasterized=True)
     axes.set_yticks(range(len(rows)), rows)
-    axes.set(xlabel="r_s (bohr)", title="density and phase", ylim=(-0.6, len(rows) - 0.4))
+    axes.set(xlabel="r_s (bohr)", title="r_s and phase", ylim=(-0.6, len(rows) - 0.4))
 
 
 def _draw_nearest(
@@ -143,7 +143,7 @@ def _draw_energies(
     axes: Axes, members: Mapping[str, Sequence[Record]], phases: Sequence[str], colours: Mapping[str, Colour]
 ) -> None:
     for i, phase in enumerate(phases):
-        points = [(r.density_parameter, r.energy_per_atom) for r in members[phase] if r.energy_per_atom is not None]
+        points = [(r.wigner_seitz_radius, r.energy_per_atom) for r in members[phase] if r.energy_per_atom is not None]
         if points:
             # Colours repeat, pairs of colour and marker do not.
             axes.plot(*np.array(points).T, "ox^s"[i // 5 % 4], markersize=4, color=colours[phase], label=phase)

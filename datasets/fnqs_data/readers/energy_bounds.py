@@ -33,29 +33,29 @@ def highest_energy(
         twist: (3,) fractions, or None where the file states none.
         temperature: K, of the electrons.
     """
-    number = len(protons)
-    density = number / abs(np.linalg.det(cell))
+    n_atoms = len(protons)
+    density = n_atoms / abs(np.linalg.det(cell))
     radius = (3 / (4 * np.pi * density)) ** (1 / 3)
     distances = _distances(cell, protons)
     kinetic = 1.105 / radius**2
     screening = np.sqrt(4 * (3 * np.pi**2 * density) ** (1 / 3) / np.pi)
-    repulsion = 0.5 * np.sum(np.exp(-screening * distances) / distances) / number
+    repulsion = 0.5 * np.sum(np.exp(-screening * distances) / distances) / n_atoms
     screened = repulsion - screening / 2 - 2 * np.pi * density / screening**2
     energy = (1 + KINETIC_MARGIN) * kinetic - 0.458 / radius + screened + MARGIN
     energy += 1.5 * units.kB * temperature / units.Hartree
     if radius >= DILUTE:
         close = distances[distances < BOND]
-        return (dilute := min(energy, ATOMS_ENERGY + 0.5 * np.sum(1 / close - 1 / BOND) / number)), dilute
-    worst = max(_kinetic_energy(cell, number, twist) for twist in _twists(twist))
+        return (dilute := min(energy, ATOMS_ENERGY + 0.5 * np.sum(1 / close - 1 / BOND) / n_atoms)), dilute
+    worst = max(_kinetic_energy(cell, n_atoms, twist) for twist in _twists(twist))
     return energy, energy + max(worst - kinetic, 0.0)
 
 
 def _distances(cell: np.ndarray, protons: np.ndarray) -> np.ndarray:
     """Distances between all pairs in both orders, bohr, flat; with the images near them where the cell is small."""
-    number = len(protons)
+    n_atoms = len(protons)
     nearest = minimum_image_distances(cell, protons)
-    if number > 100:
-        return nearest[~np.eye(number, dtype=bool)]
+    if n_atoms > 100:
+        return nearest[~np.eye(n_atoms, dtype=bool)]
     fractional = (protons[:, None] - protons[None]) @ np.linalg.inv(cell)
     fractional -= np.round(fractional)
     shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3)
@@ -70,9 +70,9 @@ def _twists(stated: np.ndarray | None) -> np.ndarray:
     return np.stack(np.meshgrid(*[[0.0, 0.25, 0.5]] * 3, indexing="ij"), -1).reshape(-1, 3)
 
 
-def _kinetic_energy(cell: np.ndarray, number: int, twist: np.ndarray) -> float:
+def _kinetic_energy(cell: np.ndarray, n_atoms: int, twist: np.ndarray) -> float:
     """Kinetic energy of free electrons, Ha per electron, N/2 plane waves doubly occupied."""
-    reach = int(np.ceil((3 * number / (8 * np.pi)) ** (1 / 3))) + 2
+    reach = int(np.ceil((3 * n_atoms / (8 * np.pi)) ** (1 / 3))) + 2
     waves = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
     squares = np.sum(((waves + twist) @ reciprocal_vectors(cell)) ** 2, axis=1)
-    return float(np.mean(np.sort(squares)[: number // 2]) / 2)
+    return float(np.mean(np.sort(squares)[: n_atoms // 2]) / 2)

@@ -78,8 +78,8 @@ def record_from_atoms(
         digest=digest,
     )
     notes = notes if notes is not None else Notes()
-    density, twist_known = number_label(info.get("rs"), "r_s"), info.get("twist") is not None
-    if fault := find_implausible(record, density, twist_known=twist_known, notes=notes):
+    stated_r_s, twist_known = number_label(info.get("rs"), "r_s"), info.get("twist") is not None
+    if fault := find_implausible(record, stated_r_s, twist_known=twist_known, notes=notes):
         raise InputError(fault)
     notes.unread((*labels.unread, *(("masses",) if odd_mass else ())))
     return record

@@ -31,7 +31,7 @@ def iterate_trajectory(path: Path, wanted: slice) -> Iterator[tuple[int, Atoms |
         wanted: frames, counted from the start; no negative numbers.
 
     Raises:
-        InputError: if the file as a whole is no sound trajectory, naming it.
+        InputError: if the file as a whole is no valid trajectory, naming it.
     """
     try:
         offsets = _frame_offsets(path)

@@ -58,3 +58,8 @@ def file_digest(path: Path) -> str:
     """Return the blake2b of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """Return the blake2b of a recipe's text, hexadecimal."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from fnqs.configuration import Configuration, density_parameter
+from fnqs.configuration import Configuration, wigner_seitz_radius
 from fnqs.errors import InputError
 
 SPLITS = ("train", "held-out-density", "held-out-phase", "held-out-temperature", "held-out-trajectory")
@@ -64,19 +64,19 @@ class Record:
     isotope: str = ""
 
     @property
-    def number(self) -> int:
+    def n_atoms(self) -> int:
         """Number of protons N."""
         return len(self.configuration.protons)
 
     @property
-    def density_parameter(self) -> float:
+    def wigner_seitz_radius(self) -> float:
         """r_s in bohr."""
-        return float(density_parameter(self.configuration))
+        return float(wigner_seitz_radius(self.configuration))
 
     @property
     def energy_per_atom(self) -> float | None:
         """Labelled energy in Ha per atom, or None."""
-        return None if self.energy is None else self.energy / self.number
+        return None if self.energy is None else self.energy / self.n_atoms
 
 
 class _Encoded(msgspec.Struct, array_like=True, frozen=True):

@@ -1,4 +1,4 @@
-"""Which records are held out of training: density and temperature windows, whole phases, whole trajectories."""
+"""Which records are held out of training: windows of r_s and temperature, whole phases, whole trajectories."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class HeldOut:
     """What training must not see.
 
     Attributes:
-        density: windows of r_s (bohr).
+        r_s: windows of r_s (bohr).
         phases: names of whole phases.
         temperature: windows of temperature (K); records without one are in none.
         trajectories: names of whole trajectories.
@@ -25,19 +25,17 @@ class HeldOut:
             depends neither on the order nor on the other records. A record outside any trajectory is one itself.
     """
 
-    density: tuple[Window, ...] = ()
+    r_s: tuple[Window, ...] = ()
     phases: tuple[str, ...] = ()
     temperature: tuple[Window, ...] = ()
     trajectories: tuple[str, ...] = ()
     trajectory_fraction: float = 0.0
 
-    def split(
-        self, phase: str, density_parameter: float, temperature: float | None = None, trajectory: str = ""
-    ) -> str:
-        """Split of a record by itself; phase comes before density, temperature and trajectory, in this order."""
+    def split(self, phase: str, r_s: float, temperature: float | None = None, trajectory: str = "") -> str:
+        """Split of a record by itself; phase comes before r_s, temperature and trajectory, in this order."""
         if phase in self.phases:
             return "held-out-phase"
-        if _within(density_parameter, self.density):
+        if _within(r_s, self.r_s):
             return "held-out-density"
         if temperature is not None and _within(temperature, self.temperature):
             return "held-out-temperature"
@@ -48,7 +46,7 @@ class HeldOut:
     def split_of(self, record: Record) -> str:
         """Split of a record by itself, its identifier serving as trajectory where it has none."""
         return self.split(
-            record.phase, record.density_parameter, record.temperature, record.trajectory or record.identifier
+            record.phase, record.wigner_seitz_radius, record.temperature, record.trajectory or record.identifier
         )
 
 

@@ -48,7 +48,7 @@ def mixture_weights(
             known = ", ".join(sorted(dataset.manifest.counts))
             raise InputError(f"{dataset.folder}: no selected configuration is of phase {phase!r}; it holds {known}")
         weights[chosen] *= weight
-    density = dataset.density_parameters[indices]
+    density = dataset.wigner_seitz_radii[indices]
     for low, high, weight in densities:
         chosen = (density >= low) & (density <= high)
         if not chosen.any():

@@ -93,7 +93,7 @@ class ConfigurationStream:
             chosen, shares = chosen[shares > 0], shares[shares > 0]
         self.fingerprint: str = hashlib.blake2b(msgspec.json.encode(tuple(identity)), digest_size=16).hexdigest()
         self.dataset = dataset
-        numbers, twisted = dataset.numbers[chosen], dataset.twisted[chosen]
+        numbers, twisted = dataset.n_atoms[chosen], dataset.twisted[chosen]
         self.numbers: tuple[int, ...] = tuple(int(n) for n in np.unique(numbers))
         kinds = sorted({(int(n), bool(t)) for n, t in zip(numbers, twisted, strict=True)})
         members = [(numbers == n) & (twisted == t) for n, t in kinds]

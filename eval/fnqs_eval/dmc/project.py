@@ -100,7 +100,7 @@ def project_with_journal(
     waiting = [place for place in range(len(places)) if place not in journal.results]
     if len(waiting) < len(places):
         announce(f"{len(places) - len(waiting)} of {len(places)} energies are in {journal.path} already")
-    numbers = [places[place][0].number for place in waiting]
+    numbers = [places[place][0].n_atoms for place in waiting]
     progress = SamplingProgress(announce, numbers, before=len(places) - len(waiting))
     start: Start | None = None
     for place in waiting:
@@ -108,7 +108,7 @@ def project_with_journal(
         if start is None or start.record is not record:
             start = sample(wavefunction, params, record, settings, progress)
         journal.append({place: project(wavefunction, params, start, time_step, settings, progress)})
-        progress.finished([record.number])
+        progress.finished([record.n_atoms])
     return [journal.results[place] for place in range(len(places))]
 
 
@@ -124,19 +124,19 @@ def sample(
     system = make_system(record.configuration, wavefunction.config)
     systems, one = stack_systems([system]), np.ones(1, np.int32)
     seeds = np.array([configuration_seed(record, settings.seed)], np.uint32)
-    progress.program("equilibration", record.number, np.iscomplexobj(system.basis.hamiltonian))
+    progress.program("equilibration", record.n_atoms, np.iscomplexobj(system.basis.hamiltonian))
     equilibrate = make_equilibration(
         wavefunction, settings.walkers, settings.equilibration_sweeps, VMC_ACCEPTANCE, 1, mesh
     )
     contexts, walkers, widths = equilibrate(params, systems, seeds, one)
-    progress.program("VMC energies", record.number, np.iscomplexobj(system.basis.hamiltonian))
-    chunk = choose_chunks(record.number, wavefunction.config).energy
+    progress.program("VMC energies", record.n_atoms, np.iscomplexobj(system.basis.hamiltonian))
+    chunk = choose_chunks(record.n_atoms, wavefunction.config).energy
     measure = make_measure(wavefunction, SWEEPS_BETWEEN, chunk, 1, mesh)
     parts: list[np.ndarray] = []
     for part in range(1, VMC_PARTS + 1):
         counted = np.array([part], np.uint32)
         walkers, energies, _ = measure(params, contexts, systems, walkers, widths, seeds, counted, one)
-        parts.append(np.real(np.asarray(energies)[:, 0]) / record.number)
+        parts.append(np.real(np.asarray(energies)[:, 0]) / record.n_atoms)
         series = np.concatenate(parts)
         series = series[:, np.all(np.isfinite(series), axis=0)]
         if series.size == 0:
@@ -176,18 +176,18 @@ def project(
         InputError: no walker is left whose energy is finite.
     """
     record = start.record
-    number = record.number
-    block = make_block(wavefunction, chunk or choose_chunks(number, wavefunction.config).energy)
+    n_electrons = record.n_atoms
+    block = make_block(wavefunction, chunk or choose_chunks(n_electrons, wavefunction.config).energy)
     seed = jax.random.fold_in(jax.random.key(np.uint32(configuration_seed(record, settings.seed))), np.uint32(DMC))
     key = jax.random.fold_in(seed, np.float32(time_step).view(np.uint32))
     before = math.ceil(settings.projection / (time_step * BLOCK))
     window = round(settings.window / time_step)
     kept = "phase" if np.iscomplexobj(start.context.pairing.closed) else "nodes"
-    trial, walkers, replaced = start.variational.mean * number, start.walkers, 0
+    trial, walkers, replaced = start.variational.mean * n_electrons, start.walkers, 0
     history: list[tuple[np.ndarray, ...]] = []
     found: ProjectedEnergy | None = None
     for count in range(before + settings.max_blocks):
-        began, compiles = time.monotonic(), progress.program("projection", number, kept)
+        began, compiles = time.monotonic(), progress.program("projection", n_electrons, kept)
         block_key = jax.random.fold_in(key, np.uint32(count))
         walkers, moved, lost = block(
             params, start.context, start.system, walkers, jnp.asarray(trial, jnp.float64), block_key, time_step
@@ -202,10 +202,10 @@ def project(
         if count < before:
             trial = float(np.mean(energies[len(energies) // 2 :]))
         else:
-            found = projected_energy(energies / number, logs, before * BLOCK, window)
+            found = projected_energy(energies / n_electrons, logs, before * BLOCK, window)
             error = found.estimate.error
             share = max(share, min(1.0, (settings.target_error / error) ** 2) if error > 0 else share)
-        progress.part(number, [share], error, None if compiles else time.monotonic() - began)
+        progress.part(n_electrons, [share], error, None if compiles else time.monotonic() - began)
         if found is not None and found.estimate.converged and error <= settings.target_error:
             break
     assert found is not None
@@ -220,8 +220,8 @@ def _result(start: Start, time_step: float, kept: str, found: ProjectedEnergy, s
     acceptance, spread, limited = shares
     return {
         "identifier": record.identifier,
-        "number": record.number,
-        "density_parameter": record.density_parameter,
+        "number": record.n_atoms,
+        "density_parameter": record.wigner_seitz_radius,
         "twist": (x, y, z),
         "kept": kept,
         "time_step": time_step,

@@ -55,7 +55,7 @@ def make_block(wavefunction: WaveFunction, chunk: int, steps: int = BLOCK) -> Ca
 
     The context and the system are those of one configuration, walkers (n, N, 3) in bohr, trial_energy a float64 in Ha,
     time_step a Python float in 1/Ha. Walkers come back into the cell at the start of a block; one at which psi or its
-    energy is not finite is replaced there by one that is sound.
+    energy is not finite is replaced there by one that is valid.
 
     Returns:
         walkers (n, N, 3), a Moved with leaves (steps,), and the number of walkers that were replaced.
@@ -67,12 +67,12 @@ def make_block(wavefunction: WaveFunction, chunk: int, steps: int = BLOCK) -> Ca
         walkers = wrapped(context.lattice, walkers)
         guide = guide_of(walkers)
         drifts = jnp.all(jnp.isfinite(guide.drift), axis=(1, 2))
-        sound = jnp.isfinite(guide.energy) & jnp.isfinite(guide.log) & drifts
-        source = jnp.where(sound, jnp.arange(len(walkers)), jnp.argmax(sound))
+        valid = jnp.isfinite(guide.energy) & jnp.isfinite(guide.log) & drifts
+        source = jnp.where(valid, jnp.arange(len(walkers)), jnp.argmax(valid))
         walkers, guide = jax.tree.map(lambda leaf: leaf[source], (walkers, guide))
         step = partial(_step, guide_of, time_step)
         state, moved = jax.lax.scan(step, Projection(walkers, guide, trial_energy), jax.random.split(key, steps))
-        return state.walkers, moved, jnp.sum(~sound)
+        return state.walkers, moved, jnp.sum(~valid)
 
     return block
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fnqs.cli.files import write_text_whole
+from fnqs.cli.files import write_text_atomic
 from fnqs.cli.notation import with_error
 from fnqs_eval.dmc.estimate import extrapolate
 from fnqs_eval.energies.table import format_twist
@@ -183,7 +183,7 @@ def write_json(path: str | os.PathLike, rows: Sequence[DmcResult], provenance: M
             {name: None if _lost(value) else value for name, value in dataclasses.asdict(row).items()} for row in rows
         ],
     }
-    write_text_whole(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_text_atomic(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[DmcResult]) -> None:
@@ -199,7 +199,7 @@ def write_csv(path: str | os.PathLike, rows: Sequence[DmcResult]) -> None:
     for row in rows:
         values = dataclasses.asdict(row) | {"twist": " ".join(map(str, row.twist)), "flags": "; ".join(row.flags)}
         writer.writerow(["" if values[name] is None or _lost(values[name]) else values[name] for name in names])
-    write_text_whole(path, text.getvalue())
+    write_text_atomic(path, text.getvalue())
 
 
 def _as(form: str, value: float | None) -> str:

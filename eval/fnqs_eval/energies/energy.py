@@ -103,7 +103,7 @@ def evaluate_in_turns(
     progress = progress or SamplingProgress()
     kinds: dict[tuple[int, bool], list[int]] = {}
     for place, record in records.items():
-        kinds.setdefault((record.number, is_twisted(record)), []).append(place)
+        kinds.setdefault((record.n_atoms, is_twisted(record)), []).append(place)
     for (number, twisted), places in kinds.items():
         sampler = _Sampler(wavefunction, params, settings, number, twisted, len(places), progress)
         for batch in sampler.run([(place, records[place]) for place in places]):
@@ -136,7 +136,7 @@ class _Active:
         """Take energies (MEASUREMENTS, n) in Ha; whether no more are needed."""
         self.energies.append(energies)
         self.acceptance.append(acceptance)
-        self.estimate = _estimate(np.real(_finite(np.concatenate(self.energies))) / self.record.number)
+        self.estimate = _estimate(np.real(_finite(np.concatenate(self.energies))) / self.record.n_atoms)
         short = not self.estimate.error > settings.target_error
         return (self.estimate.converged and short) or len(self.energies) * MEASUREMENTS >= settings.max_measurements
 
@@ -151,14 +151,14 @@ class _Active:
         """Summarise what was measured."""
         assert self.estimate is not None
         record, estimate = self.record, self.estimate
-        number, joined = record.number, np.concatenate(self.energies)
+        number, joined = record.n_atoms, np.concatenate(self.energies)
         energies = _finite(joined)
         variance = float(np.var(energies)) if energies.size else math.nan
         acceptance = float(np.mean(self.acceptance))
         return EnergyResult(
             identifier=record.identifier,
             number=number,
-            density_parameter=record.density_parameter,
+            density_parameter=record.wigner_seitz_radius,
             phase=record.phase,
             twist=_triple(record),
             energy_per_atom=estimate.mean,

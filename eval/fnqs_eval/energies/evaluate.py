@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from fnqs.precision import cache_folder
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.recipe import read_recipe
+from fnqs_data.store.manifest import text_digest
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import Dataset, open_dataset
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_in_turns
@@ -52,11 +52,11 @@ def evaluate_with_journal(
     waiting = {place: record for place, record in enumerate(records) if place not in journal.results}
     if len(waiting) < len(records):
         announce(f"{len(records) - len(waiting)} of {len(records)} energies are in {journal.path} already")
-    numbers = [record.number for record in waiting.values()]
+    numbers = [record.n_atoms for record in waiting.values()]
     progress = SamplingProgress(announce, numbers, before=len(records) - len(waiting))
     for batch in evaluate_in_turns(wavefunction, params, waiting, settings, steps=0, progress=progress):
         journal.append(batch)
-        progress.finished([records[place].number for place in batch])
+        progress.finished([records[place].n_atoms for place in batch])
     return [journal.results[place] for place in range(len(records))]
 
 
@@ -124,7 +124,7 @@ def known_dataset(config: RunConfig) -> Dataset | None:
         return open_dataset(source)
     recipe, text = read_recipe(source)
     parent = Path(config.data.cache) if config.data.cache else cache_folder() / "datasets"
-    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    digest = text_digest(text)
     for folder in sorted(parent.glob(f"{recipe.name}-*")):
         if folder.is_dir():
             dataset = open_dataset(folder)

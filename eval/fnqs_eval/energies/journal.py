@@ -109,7 +109,7 @@ def fingerprint(checkpoint: CheckpointPath, settings: Any, records: Iterable[Rec
     """Identify an evaluation (hexadecimal): the checkpoint's files, the settings, every configuration in its order.
 
     Args:
-        checkpoint: a sound one.
+        checkpoint: an undamaged one, from `resolve_checkpoint`.
         settings: a dataclass of JSON values.
         records: the configurations.
         twists: a TwistSet, or None.

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from fnqs.cli.files import replaced_when_whole, write_text_whole
+from fnqs.cli.files import atomic_write, write_text_atomic
 from fnqs_data.store.record import Record
 from fnqs_eval.energies.table import EnergyResult
 
@@ -56,7 +56,7 @@ def write_csv(path: str | os.PathLike, results: Sequence[EnergyResult]) -> None:
         twist = ["average"] * 3 if result.twist is None else [_cell(x) for x in result.twist]
         values = [_cell(getattr(result, attribute)) for _, attribute in COLUMNS]
         writer.writerow([*values, *twist, _cell(result.weight), "; ".join(result.flags)])
-    write_text_whole(path, text.getvalue())
+    write_text_atomic(path, text.getvalue())
 
 
 def write_extxyz(path: str | os.PathLike, records: Sequence[Record], results: Sequence[EnergyResult]) -> None:
@@ -74,7 +74,7 @@ def write_extxyz(path: str | os.PathLike, records: Sequence[Record], results: Se
     for record, result in zip(records, results, strict=True):
         configuration = record.configuration
         atoms = Atoms(
-            numbers=np.ones(record.number, int),
+            numbers=np.ones(record.n_atoms, int),
             positions=np.asarray(configuration.protons) * units.Bohr,
             cell=np.asarray(configuration.cell) * units.Bohr,
             pbc=True,
@@ -87,12 +87,12 @@ def write_extxyz(path: str | os.PathLike, records: Sequence[Record], results: Se
         if result.reliability:
             info["reliability"] = result.reliability
         if math.isfinite(result.energy_per_atom):
-            whole = result.energy_per_atom * record.number * units.Hartree
-            info["energy_error"] = result.error_per_atom * record.number * units.Hartree
+            whole = result.energy_per_atom * record.n_atoms * units.Hartree
+            info["energy_error"] = result.error_per_atom * record.n_atoms * units.Hartree
             atoms.calc = SinglePointCalculator(atoms, energy=whole)
         atoms.info.update(info)
         frames.append(atoms)
-    with replaced_when_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         ase.io.write(temporary, frames, format="extxyz")
 
 

@@ -63,7 +63,7 @@ def training_distribution(dataset: Dataset, split: str) -> TrainingDistribution 
     tree = KDTree(described / scale)
     nearest = np.asarray(tree.query(described / scale, k=2)[0])[:, 1]
     usual = float(np.median(nearest))
-    largest = int(dataset.numbers[chosen].max())
+    largest = int(dataset.n_atoms[chosen].max())
     return TrainingDistribution(tree, scale, usual, largest) if usual > 0 else None
 
 
@@ -75,7 +75,7 @@ def descriptor(record: Record) -> np.ndarray:
     """
     cell = np.asarray(minkowski_reduce(np.asarray(record.configuration.cell, np.float64))[0])
     protons = np.asarray(record.configuration.protons, np.float64)
-    radius = record.density_parameter
+    radius = record.wigner_seitz_radius
     fractions = np.mod(protons @ np.linalg.inv(cell), 1.0)
     # Heights of the reduced cell say how many images a shell of SHELL neighbours can reach, generously.
     heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)

@@ -84,12 +84,12 @@ def reblocked_error(series: np.ndarray) -> Estimate:
     )
 
 
-def v_score(energy: float, variance: float, number: int) -> float:
+def v_score(energy: float, variance: float, n_electrons: int) -> float:
     """N Var / E^2 of a whole cell (Wu et al., Science 386, 296 (2024)), without unit.
 
     Args:
         energy: energy of the cell, Ha.
         variance: variance of its local energy, Ha^2.
-        number: electrons N in the cell.
+        n_electrons: N in the cell.
     """
-    return number * variance / energy**2
+    return n_electrons * variance / energy**2

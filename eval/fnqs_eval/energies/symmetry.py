@@ -1,10 +1,10 @@
-"""Twists that a crystal's point group makes equal for the wave function, exactly and with any weights.
+"""Twists at which the wave function has equal energies by the crystal's symmetry, exactly and for any parameters.
 
-A point-group operation of a crystal turns a state of twist theta into one of another twist with the same energy. The
-wave function sees the lattice only through its smooth distances, which have all symmetries of the lattice, so it
-follows every operation. One thing it does not follow: at the border of the Brillouin zone several shortest wave vectors
-belong to one twist and the wave function takes one of them. Twists are taken for equal only if the operation turns the
-one taken into the one taken.
+A point-group operation W of the crystal maps a state at twist theta to one at W^-T theta with the same energy. The wave
+function depends on the lattice only through smooth distances, which have all its symmetries, and so it is mapped too.
+There is one exception. psi contains the factor exp(i k . sum z), k the shortest wave vector of the twist. At the
+border of the Brillouin zone several wave vectors are equally short, and the wave function uses one of them. So two
+twists count as equivalent only if W maps the k used at the first to the k used at the second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fnqs.periodic.cell import reciprocal_vectors, shortest_wave_vector
 from fnqs_eval.energies.twists import TwistSet, grid_integers
 
 SAME_PLACE = 1e-6
-"""Distance (bohr) up to which two protons are taken for equivalent; far less than what an energy notices."""
+"""Tolerance (bohr) of proton positions in the search for symmetries; it changes no energy noticeably."""
 
 SAME_WAVE = 1e-8
 """Relative difference up to which two wave vectors are equal."""
@@ -66,7 +66,17 @@ def reduce_by_symmetry(twists: TwistSet, configuration: Configuration) -> TwistS
 
 
 def _orbits(cell: np.ndarray, operations: np.ndarray, sizes: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Tell which set of equal twists each (T,) of a grid (T, 3), in whole numbers over 2 sizes, belongs to."""
+    """Label each twist of a grid by its class of equivalent ones.
+
+    Args:
+        cell: (3, 3) bohr.
+        operations: (M, 3, 3) of `crystal_operations`.
+        sizes: (3,) of the grid.
+        grid: (T, 3) integers g; the twists are g / (2 sizes).
+
+    Returns:
+        (T,) labels from 0.
+    """
     reciprocal = reciprocal_vectors(cell)
     waves = np.array([shortest_wave_vector(cell, numbers / (2 * sizes)) for numbers in grid])
     places = {tuple(numbers): place for place, numbers in enumerate(grid.tolist())}

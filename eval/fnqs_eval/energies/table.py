@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fnqs.cli.files import write_text_whole
+from fnqs.cli.files import write_text_atomic
 from fnqs.cli.notation import with_error
 
 _UNLIMITED = 10_000
@@ -139,7 +139,7 @@ def write_json(
         "provenance": dict(provenance or {}),
         "results": [_without_nan(dataclasses.asdict(result)) for result in results],
     }
-    write_text_whole(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_text_atomic(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def format_twist(twist: Sequence[float] | None) -> str:

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
-from fnqs.cli.files import write_text_whole
+from fnqs.cli.files import write_text_atomic
 from fnqs.errors import InputError
 from fnqs_eval.report.model_card import CARD_NAME, model_card
 from fnqs_eval.report.report_data import RunReport, read_run
@@ -43,7 +43,7 @@ def write_report(runs: Sequence[Path], output: Path) -> list[Path]:
     reports = [read_run(run.resolve()) for run in runs]
     pictures = pictures_of(reports)
     written = [output / PAGE_NAME]
-    write_text_whole(written[0], page(reports, pictures))
+    write_text_atomic(written[0], page(reports, pictures))
     for picture in pictures:
         written.append(output / f"{picture.name}.png")
         save_png(picture, written[-1])
@@ -56,10 +56,10 @@ def _write_card(report: RunReport, output: Path) -> Path:
     """Write a model card into its run's folder, or beside the report if that is read-only; returns the file."""
     card, place = model_card(report), report.folder / CARD_NAME
     try:
-        write_text_whole(place, card)
+        write_text_atomic(place, card)
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
         place = output / f"{report.folder.name}-{CARD_NAME}"
-        write_text_whole(place, card)
+        write_text_atomic(place, card)
     return place

@@ -38,7 +38,7 @@ class RunReport:
     Attributes:
         folder: the run folder.
         config: its settings.
-        step: steps of its latest sound checkpoint, None if there is none.
+        step: steps of its latest valid checkpoint, None if there is none.
         meta: what that checkpoint says.
         metrics: lines of its record.
         energies: evaluated energies by file.

@@ -199,7 +199,7 @@ def _energies(rows: Sequence[tuple[RunReport, str, EnergyResult]]) -> str:
 def _failures(reports: Sequence[RunReport]) -> str:
     items = [(report.folder.name, text) for report in reports for text in report.failures]
     if not items:
-        return "<p>None: every checkpoint is sound, no number was lost, every error bar was reached.</p>"
+        return "<p>None: every checkpoint is valid, no number was lost, every error bar was reached.</p>"
     return "<ul>" + "".join(f"<li><b>{_text(name)}</b>: {_text(text)}</li>" for name, text in items) + "</ul>"
 
 

@@ -1,4 +1,4 @@
-"""What the results of a protocol say and what they leave open: nothing follows from less than three error bars."""
+"""Conclusions from the results of a protocol: a difference counts only from three error bars on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fnqs_eval.transfer.item_result import ItemResult
 from fnqs_eval.transfer.learning_curve import difference
 
 ERROR_BARS = 3.0
-"""Standard errors that a difference must have before something is concluded from it."""
+"""Smallest difference, in standard errors, from which something is concluded."""
 
 
 def conclusions(items: Sequence[ItemResult]) -> list[str]:
-    """Two sentences an item: zero-shot against training from scratch, and what fine-tuning adds to it."""
+    """Return two sentences per item: zero-shot against training from scratch, and what fine-tuning adds."""
     return [sentence for item in items for sentence in (_against_scratch(item), _against_tuned(item))]
 
 

@@ -1,7 +1,6 @@
-"""The protocol of a run that is given none: what its data set held out, as its config's `[transfer]` asks for.
+"""The protocol used when none is given: held-out splits of the run's data set, with `[transfer]` of its config.
 
-The configurations meet in the trainings as in the run's own steps, and with as many walkers: so the programs that were
-compiled for the run serve here too.
+Configurations and walkers per step are those of the run itself, so that its compiled programs are reused.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from fnqs_data.store.store import Dataset
 from fnqs_train.config import RunConfig
 
 SPLITS = ("held-out-density", "held-out-phase")
-"""What a recipe's `[held_out]` sets aside."""
+"""Splits made by a recipe's `[held_out]` that are evaluated."""
 
 
 def default_protocol(config: RunConfig, dataset: Dataset) -> str:
@@ -33,7 +32,7 @@ def default_protocol(config: RunConfig, dataset: Dataset) -> str:
             f"{dataset.folder}: nothing is held out as {' or '.join(map(repr, SPLITS))}; name densities or phases "
             f"under [held_out] in the recipe and train again, or give what was held out with --protocol FILE"
         )
-    numbers = np.concatenate([dataset.numbers[dataset.where(split=split)] for split in splits])
+    numbers = np.concatenate([dataset.n_atoms[dataset.where(split=split)] for split in splits])
     number = transfer.number if np.any(numbers == transfer.number) else int(numbers.max())
     names = ", ".join(f'"{split}"' for split in splits)
     return f"""# What `fnqs-evaluate transfer` does without --protocol, from [transfer] in the run's config.

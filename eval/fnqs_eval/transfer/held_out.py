@@ -13,7 +13,8 @@ import numpy as np
 from fnqs.errors import InputError
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.record import Record
-from fnqs_data.store.store import open_dataset, write_dataset
+from fnqs_data.store.store import open_dataset
+from fnqs_data.store.write import write_dataset
 from fnqs_eval.energies.energy import EvaluationSettings
 from fnqs_eval.energies.evaluate import evaluate_with_journal
 from fnqs_eval.energies.journal import Journal, fingerprint
@@ -34,12 +35,12 @@ SAVED = 100
 
 @dataclass(frozen=True)
 class Foundation:
-    """The run that is transferred.
+    """The pretrained run whose transfer is measured.
 
     Attributes:
-        checkpoint: of it.
-        config: of it.
-        params: of the checkpoint.
+        checkpoint: the step that is used.
+        config: settings of the run.
+        params: parameters of the checkpoint.
         remembered: configurations of its training set on which forgetting is measured.
         folder: of the protocol's results.
     """
@@ -58,7 +59,10 @@ class Foundation:
 
 @dataclass(frozen=True)
 class _Identity:
-    """What the energies of an item depend on, beside checkpoint and configurations; trainings may get longer."""
+    """What identifies the energies of an item in its journals, besides checkpoint and configurations.
+
+    The lengths of the trainings are zero in it, so that a protocol can be extended later.
+    """
 
     item: Item
     settings: EvaluationSettings
@@ -67,7 +71,7 @@ class _Identity:
 def run_item(
     foundation: Foundation, protocol: Protocol, item: Item, records: Sequence[Record], announce: Callable[[str], None]
 ) -> ItemResult:
-    """Evaluate and train; whatever is done already, here or in a run that was killed, is not done again.
+    """Evaluate and train for one item; results of an earlier, perhaps killed, call are reused.
 
     Args:
         foundation: the run.
@@ -98,7 +102,7 @@ def run_item(
         return tuple(points)
 
     def foundation_params() -> dict:
-        # Asked for once the results of an earlier run have been found to be of the same protocol.
+        # Called only after the journal has been checked to be of the same protocol.
         announce(f"{item.name}: {len(records)} configurations zero-shot")
         return foundation.params
 
@@ -115,8 +119,8 @@ def run_item(
     return ItemResult(
         name=item.name,
         configurations=tuple(record.identifier for record in records),
-        numbers=tuple(sorted({record.number for record in records})),
-        densities=tuple(round(record.density_parameter, 6) for record in records),
+        numbers=tuple(sorted({record.n_atoms for record in records})),
+        densities=tuple(round(record.wigner_seitz_radius, 6) for record in records),
         phases=tuple(sorted({record.phase for record in records})),
         train=item.train,
         walkers=item.walkers,
@@ -131,7 +135,7 @@ def run_item(
 
 
 class _Training:
-    """A training that is done in pieces, each to the next step whose parameters are asked for."""
+    """A training that runs only as far as the latest step whose parameters were asked for, and goes on from there."""
 
     def __init__(self, foundation: Foundation, item: Item, records: Sequence[Record], name: str):
         self._folder = foundation.folder / item.name / name
@@ -168,7 +172,7 @@ class _Training:
             )
         place = self._folder / "dataset"
         dataset = open_dataset(place) if place.exists() else write_dataset(place, self._records)
-        # After the first piece the start is but what is learned is measured from: the rest comes from the checkpoint.
+        # Later pieces take their parameters from the checkpoint; `params` is then only the reference of E - E₀.
         self._params = train(
             dataclasses.replace(self._config, steps=step),
             self._folder,
@@ -195,7 +199,7 @@ def _forgetting(
     step: int,
     announce: Callable[[str], None],
 ) -> Forgetting | None:
-    """Compare parent and fine-tuned parameters on configurations that the parent was trained on, with equal seeds."""
+    """Evaluate parent and fine-tuned parameters, with equal seeds, on configurations of the parent's training set."""
     records = foundation.remembered
     if not records:
         return None
@@ -222,7 +226,7 @@ def _evaluated(
     step: int,
     announce: Callable[[str], None],
 ) -> list[EnergyResult]:
-    """Energies with a journal that stays; the parameters are only asked for where some are missing."""
+    """Energies from a journal that is kept; `params` is called only if some of them are missing."""
     with Journal(path, key) as journal:
         if len(journal.results) < len(records):
             wavefunction = WaveFunction(foundation.config.model)

@@ -1,4 +1,4 @@
-"""What an item of a held-out protocol gave: energies, curves, and what follows from them; as a table and as JSON."""
+"""The results of a held-out protocol item: energies, learning curves and derived numbers, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from fnqs.cli.files import write_text_whole
+from fnqs.cli.files import write_text_atomic
 from fnqs.cli.notation import with_error
 from fnqs.errors import InputError
 from fnqs_eval.energies.journal import result_from_json
@@ -49,7 +49,7 @@ class Forgetting:
     Attributes:
         change: mean E/N after fine-tuning minus before, Ha.
         error: its standard error, Ha.
-        configurations: so many were evaluated.
+        configurations: how many were evaluated.
     """
 
     change: float
@@ -69,11 +69,11 @@ class ItemResult:
         phases: among them.
         train: what fine-tuning changed.
         walkers: of each configuration in the trainings.
-        within: a curve is there less than this above the limit, Ha per atom.
+        within: a curve has reached the limit when it stays less than this above it, Ha per atom.
         zero_shot: the energy before any step.
         limit: the energy at the end of fine-tuning.
-        fine_tuned: curve from the foundation model on, whose first point is the zero-shot energy.
-        from_scratch: curve from random parameters on, at equal settings.
+        fine_tuned: learning curve that starts from the foundation model; its first point is the zero-shot energy.
+        from_scratch: learning curve that starts from random parameters, at equal settings.
         forgetting: None where it was not measured.
         single: zero-shot energies of the configurations one by one.
     """
@@ -95,12 +95,12 @@ class ItemResult:
 
     @property
     def tuned_reached(self) -> Reached:
-        """When fine-tuning came to its limit."""
+        """When fine-tuning reached its limit."""
         return reached(self.fine_tuned, self.limit, self.within)
 
     @property
     def scratch_reached(self) -> Reached:
-        """When training from scratch came to the limit of fine-tuning."""
+        """When training from scratch reached the limit of fine-tuning."""
         return reached(self.from_scratch, self.limit, self.within)
 
     @property
@@ -159,7 +159,7 @@ def write_results(path: Path, items: Sequence[ItemResult], provenance: Mapping[s
         "items": [dataclasses.asdict(item) | {"derived": _derived(item)} for item in items],
     }
     text = json.dumps(msgspec.json.decode(msgspec.json.encode(document)), indent=1, allow_nan=False)
-    write_text_whole(path, text + "\n")
+    write_text_atomic(path, text + "\n")
 
 
 def read_results(path: Path) -> tuple[list[ItemResult], dict[str, Any]]:

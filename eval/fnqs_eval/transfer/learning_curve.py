@@ -1,9 +1,9 @@
-"""When a training has reached an energy, from separate evaluations on its way.
+"""How many steps a training needs to reach an energy, from separate evaluations of its parameters.
 
-The energies of the training steps themselves would be the cheaper curve, but one step knows E/N only to
-sqrt(variance / samples), of walkers that are a step behind: averaged over enough steps to tell 0.5 mHa per atom, it
-says nothing of the first steps, where fine-tuning happens. So the parameters after 1, 2, 5, 10, 20, 50 ... steps are
-evaluated by themselves, each to the error that is wanted, with the same seeds.
+The energies that the training steps themselves measure would be a cheaper curve. But one step gives E/N only to
+sqrt(variance / samples), with walkers that lag a step behind; averaged over enough steps to resolve 0.5 mHa per atom,
+it no longer resolves the first steps, where fine-tuning happens. So the parameters after 1, 2, 5, 10, 20, 50 ... steps
+are evaluated separately, each to the wanted error, with the same seeds.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """A training with its evaluations.
+    """The learning curve of a training.
 
     Attributes:
         points: in the order of their steps.
-        seconds_per_step: median time of a step, s; compilation, which a second training in the same process is spared,
-            is not in it.
+        seconds_per_step: median time of a step, s, without compilation (a second training in the same process would
+            not have to compile).
     """
 
     points: tuple[Point, ...]
@@ -46,14 +46,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reached:
-    """When a curve comes near an energy and stays there, known to the evaluated steps.
+    """The step at which a curve has reached an energy: from there on all its points lie close enough to it.
+
+    Only evaluated steps can be told apart.
 
     Attributes:
-        step: first evaluated step from which it stays; None: not within the evaluated steps.
-        seconds: time of so many steps.
-        latest: the same step if every difference were one standard error larger.
-        before: last evaluated step that is not there even if every difference were one standard error smaller; 0 if
-            there is none.
+        step: first evaluated step from which on the curve stays close; None if it does not by the last one.
+        seconds: training time up to that step; None without a step.
+        latest: upper bound of `step`: the same with every energy raised by one standard error.
+        before: lower bound: the last evaluated step at which the energy has not been reached even with every energy
+            lowered by one standard error; 0 if there is none.
         last: last evaluated step.
     """
 
@@ -74,11 +76,14 @@ class Reached:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times fewer steps (or seconds) one training needs than another; one step stands for none.
+    """How many times fewer steps (or seconds) fine-tuning needs than training from scratch.
+
+    Zero steps of fine-tuning count as one.
 
     Attributes:
-        value: None where one of them did not come there.
-        at_least: lower bound, with both error bars and the gaps between evaluated steps against it; None: no bound.
+        value: the ratio; None if one of the trainings has not reached the energy.
+        at_least: lower bound of the ratio, from the upper bound for fine-tuning and the lower bound for training from
+            scratch; None if one of them is missing.
     """
 
     value: float | None
@@ -104,12 +109,12 @@ def difference(first: Point, second: Point) -> tuple[float, float]:
 
 
 def reached(curve: Curve, limit: Point, within: float) -> Reached:
-    """Find when a curve is less than so much above a limit for good.
+    """Find the step from which on a curve stays less than `within` above a limit.
 
     Args:
         curve: with one point or more.
-        limit: the energy.
-        within: Ha per atom.
+        limit: the energy to reach.
+        within: allowed distance above it, Ha per atom.
     """
     step, latest = (_first(curve.points, limit, within, errors) for errors in (0, 1))
     there = _first(curve.points, limit, within, -1)
@@ -119,12 +124,12 @@ def reached(curve: Curve, limit: Point, within: float) -> Reached:
 
 
 def ratio(tuned: Reached, scratch: Reached, *, seconds: tuple[float, float] = (1.0, 1.0)) -> Ratio:
-    """Compare two trainings that come to the same energy.
+    """Compare two trainings that reach the same energy.
 
     Args:
-        tuned: the faster one.
-        scratch: the slower one.
-        seconds: a step of each; without it steps are compared.
+        tuned: fine-tuning.
+        scratch: training from scratch.
+        seconds: time per step of each, to compare times; by default steps are compared.
     """
     dearer = seconds[1] / seconds[0]
     value = None
@@ -142,12 +147,12 @@ def mean_point(step: int, energies: Sequence[float], errors: Sequence[float]) ->
 
 
 def rounded(value: float, digits: int) -> str:
-    """Write a number with so many significant digits and without a power of ten: "2500", "0.38"."""
+    """Write a number with `digits` significant digits and without a power of ten: "2500", "0.38"."""
     return f"{float(f'{value:.{digits - 1}e}'):.10g}"
 
 
 def _first(points: Sequence[Point], limit: Point, within: float, errors: float) -> int | None:
-    """First step from which all differences, so many standard errors larger, stay within."""
+    """First step from which on every energy plus `errors` standard errors is less than `within` above the limit."""
     found = None
     for point in reversed(points):
         above, error = difference(point, limit)

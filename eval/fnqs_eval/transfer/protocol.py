@@ -1,4 +1,4 @@
-"""A held-out protocol: what is evaluated and trained on that a foundation run never saw, as a TOML file."""
+"""A held-out protocol: the configurations on which the transfer of a run is measured, as a TOML file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Item:
         data: recipe (TOML), data set folder or file of configurations; looked for beside the protocol, then in the
             current folder.
         split: instead of data, a split of the run's own data set that was not trained on, or several of them.
-        configurations: so many of these, equally many of every split, spread over their densities.
+        configurations: how many of these are used, equally many of every split, evenly spread over r_s.
         number: protons N in each of them; unset: any.
         walkers: walkers of each configuration in both trainings.
-        together: configurations that meet in a step, at most.
+        together: configurations in a step, at most.
         finetune_steps: steps of fine-tuning, whose end is the limit; enough for the energy to have settled.
         scratch_steps: steps from scratch.
         train: what fine-tuning changes; from scratch all parameters are trained.
@@ -60,7 +60,7 @@ class Protocol:
     """Settings of all items.
 
     Attributes:
-        within: a training is there when its E/N stays less than this (Ha) above the limit.
+        within: a training has reached the limit when its E/N stays less than this (Ha) above it.
         evaluate: both trainings on their way, after 1, 2, 5, 10 ... steps, or their ends only.
         error: standard error (Ha) of the E/N of each evaluated configuration; unset: a third of `within` on the way, a
             fifth of it for the limit and the zero-shot energy.
@@ -96,7 +96,7 @@ def check_protocol(table: dict[str, Any], path: str) -> tuple[Protocol, list[Ite
     """Check a protocol; `[defaults]` holds keys for all items that do not set them.
 
     Args:
-        table: its TOML; taken apart.
+        table: its TOML tables; emptied in the process.
         path: what the user knows it by.
 
     Raises:
@@ -176,12 +176,12 @@ def _find(data: str, protocol_file: Path) -> Path:
 
 def _spread(source: Dataset | Sequence[Record], chosen: np.ndarray, item: Item, wanted: int) -> list[Record]:
     if isinstance(source, Dataset):
-        numbers, densities = source.numbers[chosen], source.density_parameters[chosen]
+        numbers, radii = source.n_atoms[chosen], source.wigner_seitz_radii[chosen]
     else:
-        numbers = np.array([source[i].number for i in chosen])
-        densities = np.array([source[i].density_parameter for i in chosen])
+        numbers = np.array([source[i].n_atoms for i in chosen])
+        radii = np.array([source[i].wigner_seitz_radius for i in chosen])
     kept = np.arange(len(chosen)) if item.number is None else np.flatnonzero(numbers == item.number)
-    ordered = chosen[kept[np.argsort(densities[kept], kind="stable")]]
+    ordered = chosen[kept[np.argsort(radii[kept], kind="stable")]]
     count = min(wanted, len(ordered))
     # One configuration is the middle one, several reach from end to end.
     places = [len(ordered) // 2] if count == 1 else np.linspace(0, len(ordered) - 1, count).round().astype(int)
@@ -189,9 +189,9 @@ def _spread(source: Dataset | Sequence[Record], chosen: np.ndarray, item: Item, 
 
 
 def _check(settings: Any, ranges: dict[str, tuple[Callable[[Any], bool], str]], where: str) -> None:
-    for key, (sound, wanted) in ranges.items():
+    for key, (valid, wanted) in ranges.items():
         value = getattr(settings, key)
-        if value is not None and not sound(value):
+        if value is not None and not valid(value):
             raise InputError(f"{where}: {key} is {value!r} but must be {wanted}")
 
 

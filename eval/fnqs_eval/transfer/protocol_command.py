@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fnqs.cli.files import write_text_whole
+from fnqs.cli.files import write_text_atomic
 from fnqs.errors import InputError
 from fnqs_eval.energies.table import print_table
 from fnqs_eval.plots import plot_training
@@ -65,7 +65,7 @@ def run_protocol(checkpoint: CheckpointPath, file: Path | None, folder: Path, *,
     if restart and folder.exists():
         empty_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text_whole(folder / COPY_NAME, text)
+    write_text_atomic(folder / COPY_NAME, text)
     plot_training(read_metrics(checkpoint.run_folder), folder / "training.png", title=config.name)
     provenance = {
         "run": config.name,

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.cli.files import write_text_whole
+from fnqs.cli.files import write_text_atomic
 from fnqs.errors import InputError
 from fnqs_train.checkpointing.digests import DIGEST_NAME, digests_of, find_changes
 from fnqs_train.checkpointing.held import hold, unused
@@ -38,7 +38,7 @@ from fnqs_train.checkpointing.orbax_trees import (
     save_tree,
     system_error,
 )
-from fnqs_train.distributed.broadcast import known_to_all
+from fnqs_train.distributed.broadcast import broadcast_result
 from fnqs_train.distributed.sharded_arrays import copied, read_arrays, write_arrays
 from fnqs_train.models.shipped import find_shipped, shipped_models
 
@@ -107,7 +107,7 @@ class Checkpoints:
         self.keep = keep
         self.every_nth_kept = every_nth_kept
         self._process, self._processes = jax.process_index(), jax.process_count()
-        self._latest: int = known_to_all(self._open)
+        self._latest: int = broadcast_result(self._open)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._saving: Future[None] | None = None
 
@@ -169,7 +169,7 @@ class Checkpoints:
             self.wait()
 
     def restore_latest(self, params: Any, optimizer: Any) -> Restored | None:
-        """Restore the latest sound step; damaged later ones are set aside with a warning.
+        """Restore the latest valid step; damaged later ones are set aside with a warning.
 
         Args:
             params: pytree with the expected structure, shapes and dtypes.
@@ -182,17 +182,17 @@ class Checkpoints:
             InputError: every step is damaged, or the checkpoint is of another model or optimiser.
         """
         self.wait()
-        chosen = known_to_all(self._choose)
+        chosen = broadcast_result(self._choose)
         if chosen is None:
             return None
         self._latest = chosen
-        sound = CheckpointPath(self.run_folder, chosen)
+        valid = CheckpointPath(self.run_folder, chosen)
         return Restored(
             step=chosen,
-            params=restore_like(sound.folder / "params", params),
-            optimizer=restore_like(sound.folder / "optimizer", optimizer),
-            walkers=read_arrays(sound.folder / "walkers", self._process, self._processes),
-            meta=_read_meta(sound),
+            params=restore_like(valid.folder / "params", params),
+            optimizer=restore_like(valid.folder / "optimizer", optimizer),
+            walkers=read_arrays(valid.folder / "walkers", self._process, self._processes),
+            meta=_read_meta(valid),
         )
 
     def _open(self) -> int:
@@ -204,16 +204,16 @@ class Checkpoints:
         return max(_steps(self.run_folder), default=-1)
 
     def _choose(self) -> int | None:
-        """Latest sound step; later ones are moved out of the way."""
-        sound = _latest_sound(self.run_folder)
-        if sound is None:
+        """Latest valid step; later ones are moved out of the way."""
+        valid = _latest_valid(self.run_folder)
+        if valid is None:
             return None
         for step in _steps(self.run_folder):
-            if step > sound.step:
+            if step > valid.step:
                 aside = self.run_folder / f"damaged-{step}"
                 shutil.rmtree(aside, ignore_errors=True)
                 os.rename(CheckpointPath(self.run_folder, step).folder, aside)
-        return sound.step
+        return valid.step
 
     def _write(self, step: int, items: Mapping[str, Any], walkers: Mapping[str, Any], meta: str) -> None:
         """Write one step, in the thread: everything into a folder beside it, digests last, then its name."""
@@ -223,19 +223,19 @@ class Checkpoints:
             part.mkdir(exist_ok=True)
             written = write_arrays(part / "walkers", walkers, first=self._process == 0)
             if self._process > 0:
-                write_text_whole(part / f"{SHARE}{self._process}.json", json.dumps(digests_of(part, written)))
+                write_text_atomic(part / f"{SHARE}{self._process}.json", json.dumps(digests_of(part, written)))
                 return
             for name, tree in items.items():
                 save_tree(part / name, tree)
                 check_tree(part / name, tree)
             (part / "meta").mkdir()
-            write_text_whole(part / "meta" / "metadata", meta)
+            write_text_atomic(part / "meta" / "metadata", meta)
             others = self._collect_shares(part)
             # Each process reads back what it wrote; those of the others have been read.
             own = [
                 file for file in part.rglob("*") if file.is_file() and file.relative_to(part).as_posix() not in others
             ]
-            write_text_whole(part / DIGEST_NAME, json.dumps(others | digests_of(part, own), indent=1))
+            write_text_atomic(part / DIGEST_NAME, json.dumps(others | digests_of(part, own), indent=1))
             os.rename(part, folder)
         except Exception as error:
             if self._process == 0:
@@ -282,7 +282,7 @@ class Checkpoints:
 
 
 def resolve_checkpoint(path: str | os.PathLike) -> CheckpointPath:
-    """Find the checkpoint meant by a run folder (its latest sound step), a step in it, or the name of a shipped model.
+    """Find the checkpoint meant by a run folder (its latest valid step), a step in it, or the name of a shipped model.
 
     A training that still goes on does not delete it while this process lives (see `held`).
 
@@ -303,7 +303,7 @@ def resolve_checkpoint(path: str | os.PathLike) -> CheckpointPath:
             raise InputError(f"{path}: the checkpoint is damaged ({faults[0]}); use another step of the run")
         return chosen
     run_folder = path.parent if path.resolve().name == FOLDER_NAME else path
-    chosen = _latest_sound(run_folder.resolve(), spared=SPARED, held=True)
+    chosen = _latest_valid(run_folder.resolve(), spared=SPARED, held=True)
     if chosen is None:
         raise InputError(f"{path}: no checkpoint here; give the folder of a run that saved one, or a step in it")
     return chosen
@@ -348,7 +348,7 @@ def restore_meta(path: str | os.PathLike | CheckpointPath) -> dict[str, Any]:
 
 
 def find_damage(checkpoint: CheckpointPath, *, spared: tuple[str, ...] = ()) -> list[str]:
-    """Compare every file of a step with its digest; one clause for each difference, none if it is sound.
+    """Compare every file of a step with its digest; one clause for each difference, none if it is valid.
 
     Args:
         checkpoint: the step.
@@ -357,8 +357,8 @@ def find_damage(checkpoint: CheckpointPath, *, spared: tuple[str, ...] = ()) -> 
     return find_changes(checkpoint.folder, spared)
 
 
-def _latest_sound(run_folder: Path, spared: tuple[str, ...] = (), *, held: bool = False) -> CheckpointPath | None:
-    """Find the latest sound step, and hold it if asked to; starts again when a training deletes what is looked at."""
+def _latest_valid(run_folder: Path, spared: tuple[str, ...] = (), *, held: bool = False) -> CheckpointPath | None:
+    """Find the latest valid step, and hold it if asked to; starts again when a training deletes what is looked at."""
     for _ in range(ATTEMPTS):
         damaged: list[str] = []
         for step in reversed(_steps(run_folder)):

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from fnqs.cli.files import write_text_whole
+from fnqs.cli.files import write_text_atomic
 from fnqs.errors import InputError
 from fnqs_train.checkpointing.checkpoint import SPARED, CheckpointPath
 from fnqs_train.checkpointing.digests import DIGEST_NAME, digests_of
@@ -55,4 +55,4 @@ def _forget_paths(step: Path) -> None:
     notes = list(step.rglob("commit_success.txt"))
     for note in notes:
         note.write_text("Checkpoint commit was successful\n", encoding="utf-8")
-    write_text_whole(step / DIGEST_NAME, json.dumps(digests | digests_of(step, notes), indent=1))
+    write_text_atomic(step / DIGEST_NAME, json.dumps(digests | digests_of(step, notes), indent=1))

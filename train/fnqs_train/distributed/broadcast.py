@@ -1,4 +1,4 @@
-"""What one process finds out and all must know."""
+"""A result computed by process 0 and broadcast to all."""
 
 from __future__ import annotations
 
@@ -11,22 +11,16 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 
-def known_to_all(find: Callable[[], Any]) -> Any:
-    """Let process 0 find something out and tell the others; all processes must call this in the same order.
+def broadcast_result(compute: Callable[[], Any]) -> Any:
+    """Compute something in process 0 and broadcast it; all processes must call this in the same order.
 
     Args:
-        find: called in process 0 only; returns what JSON can hold. If it raises, the others learn of the end of
-            process 0 instead.
+        compute: called in process 0 only; returns a JSON value. If it raises, process 0 ends, and the watchdogs of
+            the others end them too.
     """
     if jax.process_count() == 1:
-        return find()
-    text = json.dumps(find()).encode() if jax.process_index() == 0 else b""
+        return compute()
+    text = json.dumps(compute()).encode() if jax.process_index() == 0 else b""
     length = int(multihost_utils.broadcast_one_to_all(np.array(len(text), np.int32)))
     padded = np.frombuffer(text.ljust(length), np.uint8)[:length]
     return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes())
-
-
-def wait_for_all(name: str) -> None:
-    """Return when every process has come to this place."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from fnqs_train.distributed.sharding import SAME
+from fnqs_train.distributed.sharding import REPLICATED
 
 PROCESSES, DEVICES = "processes", "devices"
 """Axes of the mesh of the exchange."""
@@ -50,8 +50,8 @@ def _processes(mesh: Mesh) -> Mesh:
 @lru_cache
 def _program(mesh: Mesh, count: int) -> Callable[[Any], Any]:
     """Compile the exchange; it compiles again for arrays of other shapes."""
-    cut = partial(jax.shard_map, mesh=_processes(mesh), in_specs=SHARES, out_specs=SAME, check_vma=False)
-    return jax.jit(cut(partial(_gathered, count=count)), out_shardings=NamedSharding(mesh, SAME))
+    cut = partial(jax.shard_map, mesh=_processes(mesh), in_specs=SHARES, out_specs=REPLICATED, check_vma=False)
+    return jax.jit(cut(partial(_gathered, count=count)), out_shardings=NamedSharding(mesh, REPLICATED))
 
 
 def _gathered(tree: Any, count: int) -> Any:

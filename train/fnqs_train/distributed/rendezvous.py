@@ -131,8 +131,8 @@ def _greeting(connection: socket.socket) -> dict[str, Any] | None:
     connection.settimeout(HANDSHAKE_SECONDS)
     hello = _read_line(connection)
     kinds = {"protocol": str, "process": int, "processes": int, "identity": str}
-    sound = hello is not None and all(isinstance(hello.get(key), kind) for key, kind in kinds.items())
-    return hello if hello is not None and sound and hello["protocol"] == PROTOCOL else None
+    valid = hello is not None and all(isinstance(hello.get(key), kind) for key, kind in kinds.items())
+    return hello if hello is not None and valid and hello["protocol"] == PROTOCOL else None
 
 
 def _read_line(connection: socket.socket) -> dict[str, Any] | None:

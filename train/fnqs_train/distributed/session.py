@@ -13,26 +13,28 @@ from fnqs.errors import InputError
 from fnqs_train.distributed.processes import Place
 from fnqs_train.distributed.rendezvous import gather, join
 from fnqs_train.distributed.stopping import Stopped
-from fnqs_train.distributed.watchdog import Peers
+from fnqs_train.distributed.watchdog import Watchdog
 
-MEETING_SECONDS = 300.0
+RENDEZVOUS_SECONDS = 300.0
 """Time that processes wait for each other at the start."""
 
 NEWS_SECONDS = 10.0
-"""Time, after a failed operation, in which the death of another process is noticed if that was the cause."""
+"""Time to wait, after a failed operation, for news that another process has died, which is then the cause."""
 
 NO_PROXY = ("no_grpc_proxy", "no_proxy")
 """Variables with the hosts that gRPC reaches without a proxy; the first one that is set counts."""
 
 HEARTBEAT_SECONDS = 300
-"""After which JAX itself aborts: later than our own watch, which says why."""
+"""Time after which JAX itself aborts: later than our watchdog, which gives the reason."""
 
 
 @contextmanager
-def started(name: str, place: Place, identity: str = "", seconds: float = MEETING_SECONDS) -> Iterator[None]:
-    """Run a command's body as one of the processes of a run; alone, nothing happens here.
+def distributed_session(
+    name: str, place: Place, identity: str = "", seconds: float = RENDEZVOUS_SECONDS
+) -> Iterator[None]:
+    """Run a command's body as one process of a distributed run; a single process needs no set-up.
 
-    A failure in one process ends all of them, each with a sentence: the others would wait for it for ever.
+    A failure in one process ends all of them, each with one sentence; otherwise the others would wait for ever.
 
     Args:
         name: of the command.
@@ -47,7 +49,7 @@ def started(name: str, place: Place, identity: str = "", seconds: float = MEETIN
         yield
         return
     connections = gather(place, identity, seconds) if place.first else join(place, identity, seconds)
-    peers = Peers(name, place, connections)
+    watchdog = Watchdog(name, place, connections)
     try:
         with without_proxies(place.host):
             jax.distributed.initialize(
@@ -60,23 +62,24 @@ def started(name: str, place: Place, identity: str = "", seconds: float = MEETIN
             )
         yield
     except Stopped:  # by all at the same step
-        _finish(peers)
+        _finish(watchdog)
         raise
     except (InputError, OSError, KeyboardInterrupt) as error:
-        peers.leave(*explain(name, error))
+        watchdog.leave(*explain(name, error))
     except BaseException as error:
-        peers.wait_for_news(NEWS_SECONDS)
-        peers.leave(*explain(name, error))
+        watchdog.wait_for_news(NEWS_SECONDS)
+        watchdog.leave(*explain(name, error))
     else:
-        _finish(peers)
+        _finish(watchdog)
 
 
 @contextmanager
 def without_proxies(host: str) -> Iterator[None]:
-    """Keep the processes of a run from talking to each other through a proxy.
+    """Keep the connections between the processes of a run off any proxy.
 
-    JAX's service uses gRPC, which sends even calls to localhost to the server that http_proxy names, where they come to
-    nothing after minutes. It looks when the service starts, in this block. Everything else goes on using the proxy.
+    JAX's coordination service uses gRPC, which reads http_proxy when the service starts and sends even calls to
+    localhost through it; they time out after minutes. The proxy variables are removed for the length of this block and
+    then restored, with the hosts of the run exempt.
 
     Args:
         host: of process 0, reached directly for good.
@@ -90,6 +93,6 @@ def without_proxies(host: str) -> Iterator[None]:
         os.environ[NO_PROXY[0]] = ",".join(filter(None, [exempt, host, "localhost", "127.0.0.1", "::1"]))
 
 
-def _finish(peers: Peers) -> None:
-    peers.close()
+def _finish(watchdog: Watchdog) -> None:
+    watchdog.close()
     jax.distributed.shutdown()

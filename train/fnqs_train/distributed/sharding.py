@@ -22,7 +22,7 @@ from fnqs.walker_axis import WHOLE, WalkerAxis
 AXIS = "walkers"
 """Name of the only axis of the mesh."""
 
-CUT, SAME = PartitionSpec(None, AXIS), PartitionSpec()
+SHARDED, REPLICATED = PartitionSpec(None, AXIS), PartitionSpec()
 """Layouts of walkers (K, n, N, 3) and of everything else."""
 
 
@@ -72,8 +72,8 @@ def compile_for(
     """
     if mesh is None:
         return jax.jit(function)
-    taken = tuple(CUT if i == walkers_in else SAME for i in range(arguments))
-    given = tuple(CUT if i == walkers_out else SAME for i in range(results))
+    taken = tuple(SHARDED if i == walkers_in else REPLICATED for i in range(arguments))
+    given = tuple(SHARDED if i == walkers_out else REPLICATED for i in range(results))
     # Replication is ours to keep: with check_vma, gradients of replicated parameters would be summed over devices.
     cut = jax.shard_map(function, mesh=mesh, in_specs=taken, out_specs=given, check_vma=False)
     return jax.jit(
@@ -87,14 +87,14 @@ def place_walkers(mesh: Mesh | None, walkers: np.ndarray) -> Any:
     """Put the walkers of this process (K, n / processes, N, 3) on its devices."""
     if mesh is None:
         return walkers
-    return jax.make_array_from_process_local_data(NamedSharding(mesh, CUT), walkers)
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, SHARDED), walkers)
 
 
 def place_same(mesh: Mesh | None, tree: Any) -> Any:
     """Put arrays that every process has alike on all devices; always in one layout, or programs compile twice."""
     if mesh is None:
         return tree
-    layout = NamedSharding(mesh, SAME)
+    layout = NamedSharding(mesh, REPLICATED)
 
     def place(leaf):
         if isinstance(leaf, jax.Array) and leaf.sharding == layout:
@@ -114,7 +114,7 @@ def fetch_walkers(walkers: jax.Array) -> np.ndarray:
 
 def random_keys(mesh: Mesh | None, seed: int) -> Callable[[int], tuple[jax.Array, jax.Array]]:
     """Make a function of the step that gives its two keys, for moves and for equilibration, on all devices."""
-    layout = None if mesh is None else NamedSharding(mesh, SAME)
+    layout = None if mesh is None else NamedSharding(mesh, REPLICATED)
 
     @partial(jax.jit, out_shardings=layout)
     def keys(step: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,7 +1,8 @@
-"""The processes of a run notice when one of them ends, and then end too, with one sentence.
+"""A watchdog in every process of a run: when one process dies, the others end too, each with one sentence.
 
-A collective operation that has lost a partner waits for minutes or for ever. Process 0 keeps a connection to every
-other process: the system closes those of a process that dies, and one whose machine is gone is found by its silence.
+Without it they would hang: a collective operation that lacks a participant waits for minutes, or for ever. Process 0
+keeps a TCP connection to every other process. When a process dies, the operating system closes its connection; when a
+whole machine is gone, its heartbeats stop.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ LOST = 3
 """Exit code of a process that ended because another one did."""
 
 BEAT_SECONDS, SILENT_SECONDS = 5.0, 60.0
-"""Time between two signs of life, and without one after which a process counts as dead."""
+"""Interval of the heartbeats, and the time without one after which a process counts as dead."""
 
 GRACE_SECONDS = 2.0
-"""Time to come to the same end as another process by oneself."""
+"""Time that this process has to run into the same failure as another one, and to report it itself."""
 
 
-class Peers:
-    """Guards the connections of this process to the others in a thread of its own.
+class Watchdog:
+    """A thread that watches the connections of this process to the others.
 
     Args:
         name: of the command, which starts the sentence.
@@ -46,11 +47,11 @@ class Peers:
         self._unread = dict.fromkeys(connections, b"")
         self._closing = threading.Event()
         delay_aborts()
-        self._watcher = threading.Thread(target=self._watch, name="peers", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._watcher.start()
 
     def close(self) -> None:
-        """Say good-bye at the end of a run: from here on the end of another process is no failure."""
+        """Announce the regular end of this process; from here on the end of another one is no failure."""
         self._closing.set()
         self._send_all({"bye": True})
         self._watcher.join(BEAT_SECONDS)
@@ -61,7 +62,7 @@ class Peers:
         self._end(sentence, code)
 
     def wait_for_news(self, seconds: float) -> None:
-        """Give the watcher time to learn of the death that has just broken a collective operation, and to end us."""
+        """Wait, after a failed collective operation, for the thread to learn which process died and to end this one."""
         self._watcher.join(seconds)
 
     def _watch(self) -> None:
@@ -83,7 +84,7 @@ class Peers:
                         self._lose(process, f"silent for {SILENT_SECONDS:.0f} s")
 
     def _read(self, process: int) -> bool:
-        """Take in what a process sent; False when nothing more will come."""
+        """Read the messages of a process; False when nothing more will come."""
         try:
             data = self._connections[process].recv(4096)
         except BlockingIOError:
@@ -97,7 +98,7 @@ class Peers:
             if "bye" in message:
                 return False
             if "failed" in message:
-                time.sleep(GRACE_SECONDS)  # most failures meet all processes, and each says its own
+                time.sleep(GRACE_SECONDS)  # most failures occur in all processes, and each reports its own
                 self._lose(process, f"it stopped: {message['failed']}")
             if "lost" in message and not self._closing.is_set():
                 self._end(message["lost"], LOST)
@@ -117,7 +118,7 @@ class Peers:
         for connection in self._connections.values():
             try:
                 send_line(connection, message)
-            except OSError:  # a closed connection is the watcher's business
+            except OSError:  # the watching thread deals with closed connections
                 continue
 
     def _end(self, sentence: str, code: int) -> NoReturn:
@@ -127,10 +128,11 @@ class Peers:
 
 
 def delay_aborts() -> None:
-    """Let a thread that aborts the process sleep for 6 s (the number of SIGABRT) first.
+    """Make a thread that aborts the process sleep for 6 s first.
 
-    JAX's runtime aborts as soon as it misses process 0, at which its service runs, with a page on what may be the
-    reason. The watcher knows the reason at the same moment, and has the time to say it and to choose the exit code.
+    JAX's runtime aborts, with a page of possible reasons, as soon as it loses process 0, where its coordination service
+    runs. The watchdog knows the reason at the same moment; the delay gives it time to report it and to set the exit
+    code. The handler of SIGABRT becomes the C function `sleep`, whose argument is then the signal's number, 6.
     """
     library = ctypes.CDLL(None)
     library.signal.argtypes, library.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
@@ -138,7 +140,7 @@ def delay_aborts() -> None:
 
 
 def say_last(sentence: str) -> None:
-    """Write a line to standard error and let nothing follow it, such as a complaint of JAX's about the same loss."""
+    """Write a line to standard error and discard everything written after it, such as JAX's report of the same loss."""
     sys.stderr.flush()
     ours = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

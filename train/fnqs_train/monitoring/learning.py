@@ -39,20 +39,20 @@ def is_measured(step: int) -> bool:
     return step % EVERY == 0 or step in EARLY
 
 
-def measure(step: int, trained: StepReport, untrained: StepReport, number: int, walkers: int) -> Gain | None:
+def measure(step: int, trained: StepReport, untrained: StepReport, n_electrons: int, n_walkers: int) -> Gain | None:
     """Compare a step with the same configurations in the untrained state; None where nothing finite is left of them.
 
     Args:
         step: steps done.
         trained: report of the last step.
         untrained: report of the same configurations with the first parameters.
-        number: N.
-        walkers: of each configuration.
+        n_electrons: N.
+        n_walkers: of each configuration.
     """
     reports = (trained, untrained)
     both = trained.finite & untrained.finite
     if not np.any(both):
         return None
     now, before = (float(np.mean(report.energy[both])) for report in reports)
-    squares = sum(float(np.sum(report.variance[both])) for report in reports) / (number * walkers)
+    squares = sum(float(np.sum(report.variance[both])) for report in reports) / (n_electrons * n_walkers)
     return Gain(step, now - before, float(np.sqrt(squares)) / int(np.sum(both)))

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from fnqs.cli.files import write_text_whole
+from fnqs.cli.files import write_text_atomic
 from fnqs.errors import InputError
 from fnqs_train.monitoring.metrics_row import MetricsRow, check_keys
 
@@ -134,7 +134,7 @@ def _parse(line: bytes) -> MetricsRow | None:
 def _cut_back(path: Path, last_step: int) -> None:
     if path.exists():
         rows = [row for row in read_metrics(path) if row["step"] <= last_step]
-        write_text_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _plain(value: Any) -> Any:
@@ -161,7 +161,7 @@ def _open_mirror(folder: Path, mode: str, name: str, config: Mapping[str, Any] |
 
     id_file = folder / _WANDB_ID_NAME
     if not id_file.exists():
-        write_text_whole(id_file, uuid.uuid4().hex[:12] + "\n")
+        write_text_atomic(id_file, uuid.uuid4().hex[:12] + "\n")
     identity = id_file.read_text(encoding="utf-8").strip()
     if mode == "offline":
         for earlier in (folder / "wandb").glob(f"offline-run-*-{identity}"):

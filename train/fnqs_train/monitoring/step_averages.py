@@ -11,20 +11,28 @@ from fnqs_train.monitoring.learning import Gain
 from fnqs_train.step import StepReport
 
 
-class Window:
-    """Averages over the steps since the last line of the record.
+class StepAverages:
+    """Averages over the steps since the last line of metrics.jsonl.
 
     Args:
-        state: of a window that was saved before it was full.
+        state: averages that a checkpoint saved between two lines, from `state()`.
     """
 
     def __init__(self, state: Sequence[Sequence[Any]] = ((), (), ())):
         self._rows: list[tuple[float, ...]] = [tuple(row) for row in state[0]]
         self._lost: list[str] = list(state[1])
-        self._gain = Gain(*state[2]) if len(state) > 2 and state[2] else None  # checkpoints of old have but two parts
+        self._gain = Gain(*state[2]) if len(state) > 2 and state[2] else None  # older checkpoints have two parts only
 
     def add(self, report: StepReport, lost: list[str], seconds: float, waited: float, gain: Gain | None = None) -> None:
-        """Take in a step, of which the configurations in `lost` are not counted, and what it shows to be learned."""
+        """Add a step and, if it was measured, the energy gained so far.
+
+        Args:
+            report: of the step; configurations with non-finite numbers are left out.
+            lost: their names.
+            seconds: duration of the step, s.
+            waited: part of it spent waiting for configurations, s.
+            gain: the latest measurement of `learning`, or None.
+        """
         self._gain = gain or self._gain
         self._lost += [name for name in lost if name not in self._lost]
         good = report.finite
