@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -11,6 +13,10 @@ from fnqs.wavefunction import Context, WaveFunction
 NARROWEST, WIDEST = 0.01, 2.0
 """Limits of the step width (bohr)."""
 
+Propose = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+"""propose(turn, key, positions (K, n, N, 3)) -> trial positions, log of the ratio of the probabilities of the way back
+and the way there (K, n), and () whether its acceptance is counted."""
+
 
 def metropolis(
     wavefunction: WaveFunction,
@@ -19,7 +25,7 @@ def metropolis(
     walkers: jax.Array,
     widths: jax.Array,
     key: jax.Array,
-    sweeps: int,
+    sweeps: int | jax.Array,
     axis: WalkerAxis = WHOLE,
 ) -> tuple[jax.Array, jax.Array]:
     """Move all electrons of every walker `sweeps` times.
@@ -31,35 +37,78 @@ def metropolis(
         walkers: (K, n, N, 3) bohr, or this device's share of them.
         widths: (K,) standard deviation of a move, bohr.
         key: random key.
-        sweeps: number of moves of all electrons together.
+        sweeps: number of moves of all electrons together; it may be traced.
         axis: over which the walkers are cut.
 
     Returns:
         walkers (K, n, N, 3) and the accepted fraction (K,), this device's share of them.
     """
 
+    def propose(turn: jax.Array, key: jax.Array, positions: jax.Array):
+        del turn
+        trial = moved(positions, widths, key, axis)
+        return trial, jnp.zeros(positions.shape[:2], positions.dtype), jnp.asarray(True)
+
+    return chain(wavefunction, params, contexts, propose, walkers, key, sweeps, axis)
+
+
+def moved(positions: jax.Array, widths: jax.Array, key: jax.Array, axis: WalkerAxis = WHOLE) -> jax.Array:
+    """Move all electrons (K, n, N, 3) by normal numbers with standard deviations widths (K,), all in bohr."""
+    move = axis.normal(key, positions.shape, positions.dtype, 1)
+    return positions + move * widths.astype(positions.dtype)[:, None, None, None]
+
+
+def chain(
+    wavefunction: WaveFunction,
+    params: dict,
+    contexts: Context,
+    propose: Propose,
+    walkers: jax.Array,
+    key: jax.Array,
+    sweeps: int | jax.Array,
+    axis: WalkerAxis = WHOLE,
+) -> tuple[jax.Array, jax.Array]:
+    """Take proposals by the rule of Metropolis and Hastings; one costs one log psi of every walker.
+
+    Args:
+        wavefunction: the model.
+        params: its parameters.
+        contexts: of K configurations, stacked.
+        propose: what is proposed in turn 0, 1, ...; every kind of turn obeys detailed balance by itself, so any
+            sequence of them leaves |psi|^2 as it is.
+        walkers: (K, n, N, 3) bohr, or this device's share of them.
+        key: random key.
+        sweeps: number of turns; it may be traced.
+        axis: over which the walkers are cut.
+
+    Returns:
+        walkers (K, n, N, 3) and the accepted fraction (K,) of the proposals that are counted, of this device's share.
+    """
+
     def log_abs(positions: jax.Array) -> jax.Array:
         per_configuration = jax.vmap(lambda context, r: wavefunction.log_psi(params, context, r)[1], (None, 0))
         return jax.vmap(per_configuration)(contexts, positions)
 
-    def sweep(state, drawn):
-        positions, log = state
-        key, start = drawn
-        move_key, accept_key = jax.random.split(key)
-        move = axis.normal(move_key, positions.shape, positions.dtype, 1)
-        trial = positions + move * jnp.where(start, 0, widths.astype(positions.dtype))[:, None, None, None]
+    def turn(index: jax.Array, state):
+        positions, log, accepted, count = state
+        start = index == 0
+        move_key, accept_key = jax.random.split(jax.random.fold_in(key, index))
+        trial, log_proposals, counted = propose(index - 1, move_key, positions)
+        trial = jnp.where(start, positions, trial)
         trial_log = log_abs(trial)
         uniform = axis.uniform(accept_key, log.shape, log.dtype, 1)
-        accept = (jnp.log(uniform) < 2 * (trial_log - log)) | start
+        accept = (jnp.log(uniform) < 2 * (trial_log - log) + log_proposals) | start
         positions = jnp.where(accept[..., None, None], trial, positions)
-        return (positions, jnp.where(accept, trial_log, log)), jnp.mean(accept.astype(log.dtype), axis=1)
+        share = (counted & ~start).astype(log.dtype)
+        accepted = accepted + share * jnp.mean(accept.astype(log.dtype), axis=1)
+        return positions, jnp.where(accept, trial_log, log), accepted, count + share
 
-    # The first pass moves nothing and finds log |psi|: so that the program holds the wave function once, not twice.
-    keys = jax.random.split(key, sweeps)
-    drawn = (jnp.concatenate([keys[:1], keys]), jnp.arange(sweeps + 1) == 0)
+    # The first turn moves nothing and finds log |psi|: so that the program holds the wave function once, not twice.
     unknown = jnp.zeros(walkers.shape[:2], walkers.dtype)
-    (walkers, _), accepted = jax.lax.scan(sweep, (walkers, unknown), drawn)
-    return walkers, jnp.mean(accepted[1:], axis=0)
+    none = jnp.zeros(walkers.shape[:1], walkers.dtype)
+    state = (walkers, unknown, none, jnp.zeros((), walkers.dtype))
+    walkers, _, accepted, count = jax.lax.fori_loop(0, sweeps + 1, turn, state)
+    return walkers, accepted / jnp.maximum(count, 1)
 
 
 def adapt_widths(widths: jax.Array, acceptance: jax.Array, target: float) -> jax.Array:
@@ -97,3 +146,22 @@ def initial_walkers(protons: jax.Array, key: jax.Array, number: int, spread: flo
     centres = protons[jnp.concatenate([up, down])]
     noise = jax.random.normal(key, (number, count, 3), protons.dtype)
     return centres[None] + spread * noise
+
+
+def with_random_spins(walkers: jax.Array, key: jax.Array) -> jax.Array:
+    """Exchange, or not, the electrons of every pair of first walkers: each walker has a spin pattern of its own.
+
+    A pattern that all walkers share is a state of its own, with an energy of its own, that takes long to be left; and
+    the memory of patterns drawn at random vanishes whatever the symmetry of |psi|^2.
+
+    Args:
+        walkers: (number, N, 3) of `initial_walkers`, whose pairs are the electrons i and i + N/2.
+        key: random key.
+
+    Returns:
+        (number, N, 3).
+    """
+    number, count, _ = walkers.shape
+    pairs = walkers.reshape(number, 2, count // 2, 3)
+    turned = jax.random.bernoulli(key, 0.5, (number, 1, count // 2, 1))
+    return jnp.where(turned, pairs[:, ::-1], pairs).reshape(walkers.shape)

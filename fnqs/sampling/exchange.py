@@ -1,0 +1,86 @@
+"""Moves of all electrons in turn with exchanges of two nearby electrons of opposite spin.
+
+Where electrons sit on protons, moves of all of them change the spin pattern only when two electrons pass each other,
+which they seldom do; an exchange changes it at once, for the same cost of one log psi. Measured with the shipped model,
+the overlap with the first pattern decays in 10 instead of 130 sweeps (simple cubic, N = 8, r_s = 2.7), 8 instead of 25
+(bcc, N = 16, r_s = 1.8) and 44 instead of 74 (bcc, N = 54, r_s = 1.4).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fnqs.periodic.smooth_distance import SmoothLattice, smooth_pair
+from fnqs.sampling.metropolis import chain, moved
+from fnqs.walker_axis import WHOLE, WalkerAxis
+from fnqs.wavefunction import Context, WaveFunction
+
+REACH = 0.8
+"""Distance, in units of r_s, at which an electron is chosen as partner by exp(-1/2) less often than one close by."""
+
+
+def metropolis_with_exchange(
+    wavefunction: WaveFunction,
+    params: dict,
+    contexts: Context,
+    walkers: jax.Array,
+    widths: jax.Array,
+    key: jax.Array,
+    sweeps: int | jax.Array,
+    axis: WalkerAxis = WHOLE,
+) -> tuple[jax.Array, jax.Array]:
+    """Move walkers `sweeps` times: all electrons in the first turn, two by exchange in the second, and so on.
+
+    Arguments and results are those of `metropolis`; the accepted fraction is that of the moves of all electrons, to
+    which the widths belong.
+    """
+    reach = (REACH * contexts.density).astype(walkers.dtype)
+    lattice = contexts.lattice.astype(walkers.dtype)
+
+    def propose(turn: jax.Array, key: jax.Array, positions: jax.Array):
+        move_key, up_key, down_key = jax.random.split(key, 3)
+        trial = moved(positions, widths, move_key, axis)
+        shape = positions.shape[:2]
+        up, down = (axis.uniform(one, shape, positions.dtype, 1) for one in (up_key, down_key))
+        of_walkers = jax.vmap(exchanged, (None, None, 0, 0, 0))
+        swapped, log_proposals = jax.vmap(of_walkers)(lattice, reach, positions, up, down)
+        exchanges = turn % 2 == 1
+        return (
+            jnp.where(exchanges, swapped, trial),
+            jnp.where(exchanges, log_proposals, jnp.zeros_like(log_proposals)),
+            ~exchanges,
+        )
+
+    return chain(wavefunction, params, contexts, propose, walkers, key, sweeps, axis)
+
+
+def exchanged(
+    lattice: SmoothLattice, reach: jax.Array, electrons: jax.Array, up: jax.Array, down: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Exchange an electron of spin up, each equally likely, with one of spin down, by preference one close by.
+
+    With s the smooth distance, its partner is chosen with a probability proportional to exp(-s^2 / 2 reach^2).
+
+    Args:
+        lattice: smooth distances.
+        reach: () bohr.
+        electrons: (N, 3) bohr, spin up first, N even.
+        up: () random number above 0 and below 1, for the electron of spin up.
+        down: () the same for its partner.
+
+    Returns:
+        electrons (N, 3) afterwards, and the logarithm of the probability of the way back over that of the way there.
+    """
+    half = len(electrons) // 2
+
+    def log_chances(electron: jax.Array, partners: jax.Array) -> jax.Array:
+        square, _ = smooth_pair(lattice, electron - partners)
+        return jax.nn.log_softmax(-0.5 * square / reach**2)
+
+    first = jnp.minimum((up * half).astype(jnp.int32), half - 1)
+    there = log_chances(electrons[first], electrons[half:])
+    place = jnp.minimum(jnp.sum(jnp.cumsum(jnp.exp(there)) < down, dtype=jnp.int32), half - 1)
+    trial = electrons.at[first].set(electrons[half + place]).at[half + place].set(electrons[first])
+    back = log_chances(trial[first], trial[half:])
+    return trial, back[place] - there[place]
