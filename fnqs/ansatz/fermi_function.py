@@ -49,8 +49,9 @@ def paired_levels(
     inverse_temperature: jax.Array,
     fillings: jax.Array,
     weights: jax.Array,
+    squared: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """sum_m w_km inverse^T F_m(M) inverse for every k, and (F_1 - F_0)(M) shell, M = H + diag(onsite).
+    """inverse^T [sum_m w_km F_m(M) + v_k F_0(M)^2] inverse for every k, and (F_1 - F_0)(M) shell, M = H + diag(onsite).
 
     F_m is the Fermi function of filling m, H is real; a weight that is negative gives the levels between two fillings
     pairs of the other sign. The same as with `fermi_matrix`, but one diagonalisation serves all fillings and the
@@ -65,17 +66,18 @@ def paired_levels(
         inverse_temperature: () beta, 1/Ha.
         fillings: (M,) the traces of the F_m, M >= 2.
         weights: (K, M) w.
+        squared: (K,) v; constants.
 
     Returns:
         (K, B, B) symmetric, and (B, G): what the shell has of the levels between the first two fillings.
     """
-    return _paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)[0]
+    return _paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights, squared)[0]
 
 
 @partial(paired_levels.defjvp, symbolic_zeros=True)
 def _paired_levels_jvp(primals, tangents):
-    inverse, _, shell, onsite, beta, _, weights = primals
-    if not all(isinstance(tangent, SymbolicZero) for tangent in (*tangents[:3], tangents[5])):
+    inverse, _, shell, onsite, beta, _, weights, squared = primals
+    if not all(isinstance(tangent, SymbolicZero) for tangent in (*tangents[:3], tangents[5], tangents[7])):
         raise NotImplementedError("the pairing is differentiated in its parameters only; use fermi_matrix")
     d_onsite, d_beta, d_weights = (
         jnp.zeros_like(value) if isinstance(tangent, SymbolicZero) else tangent
@@ -85,18 +87,20 @@ def _paired_levels_jvp(primals, tangents):
     levels, moved = vectors.T @ inverse, (vectors.T * d_onsite) @ vectors
     changes = jax.vmap(lambda f, x: _change(moved, d_beta, f, x, beta))(occupations, centred)
     direct = jax.vmap(jnp.diag)(d_weights @ occupations)
-    change = jnp.einsum("km,mab->kab", weights, changes) + direct
+    of_square = changes[0] * (occupations[0][:, None] + occupations[0])
+    change = jnp.einsum("km,mab->kab", weights, changes) + direct + squared[:, None, None] * of_square
     followed = vectors @ ((changes[1] - changes[0]) @ (vectors.T @ shell))
     return value, (levels.T @ change @ levels, followed)
 
 
-def _paired_levels(inverse, hamiltonian, shell, onsite, beta, fillings, weights):
+def _paired_levels(inverse, hamiltonian, shell, onsite, beta, fillings, weights, squared):
     """Compute `paired_levels` together with eigenvectors, occupations (M, B) and energies relative to mu (M, B)."""
     energies, vectors = eigenvectors(hamiltonian + jnp.diag(onsite))
     occupations, centred = jax.vmap(lambda filling: _occupy(energies, beta, filling))(fillings)
     levels = vectors.T @ inverse
     followed = (vectors * (occupations[1] - occupations[0])) @ (vectors.T @ shell)
-    pairs = jax.vmap(lambda weight: (levels.T * (weight @ occupations)) @ levels)(weights)
+    shares = weights @ occupations + squared[:, None] * occupations[0] ** 2
+    pairs = jax.vmap(lambda share: (levels.T * share) @ levels)(shares)
     return (pairs, followed), vectors, occupations, centred
 
 

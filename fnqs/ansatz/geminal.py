@@ -70,7 +70,8 @@ def pairing_matrix(
 
     Real H: P = F_n(H) - l (F_2n(H) - F_n(H)), n = N/2: pairs of time-reversed states in the closed shells, pairs of
     the other sign in the lowest empty levels (as in a stretched bond: sigma_g^2 - l sigma_u^2). Beside them the same
-    with n - 1 pairs, and the last pair V T V^T. Its levels V are those of H_0, projected on the levels of H that the
+    with n - 1 pairs, F_(n-1)^2 in place of F_(n-1), so that where these fill a shell in part they do not leave the
+    levels below for it; and the last pair V T V^T. Its levels V are those of H_0, projected on the levels of H that the
     pair takes: closed shells and last pair are made of the same orbitals whatever is learned, as the Jastrow factor,
     which meets both, needs.
     Complex H (a general twist): both spins fill the same N/2 lowest states, P = C C^T without conjugation, so that
@@ -98,11 +99,14 @@ def pairing_matrix(
         fillings = jnp.concatenate([jnp.asarray(basis.shell.fillings).astype(onsite.dtype), filled])
         one, none = jnp.ones_like(virtual), jnp.zeros_like(virtual)
         weights = jnp.stack(
-            [jnp.stack([none, none, none, one + virtual, -virtual]), jnp.stack([one, virtual, -virtual, none, none])]
+            [jnp.stack([none, none, none, one + virtual, -virtual]), jnp.stack([none, virtual, -virtual, none, none])]
         )
+        squared = jnp.asarray([0.0, 1.0], onsite.dtype)
         state = jnp.asarray(basis.shell.state)
         shell = jnp.asarray(basis.root).T @ jnp.asarray(basis.shell.levels)
-        both, followed = paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)
+        both, followed = paired_levels(
+            inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights, squared
+        )
         levels = inverse.T @ (followed / _kept(shell @ state, followed @ state))
         size, ratio = last_pair
         shares = jnp.stack([jnp.asarray(basis.shell.closed), ratio / (2 * size)])
@@ -131,7 +135,8 @@ def slater_pairs(basis: OrbitalBasis, onsite: jax.Array, inverse_temperature: ja
     shell = jnp.asarray(basis.root).T @ jnp.asarray(basis.shell.levels)
     fillings = jnp.asarray(basis.shell.fillings).astype(onsite.dtype)
     weights = jnp.zeros((1, len(fillings)), onsite.dtype).at[0, 0].set(1)
-    below, followed = paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights)
+    none = jnp.zeros(1, onsite.dtype)
+    below, followed = paired_levels(inverse, hamiltonian, shell, onsite, inverse_temperature, fillings, weights, none)
     levels = inverse.T @ (followed / _kept(shell, followed))
     return Pairing(below[0] + levels @ jnp.asarray(basis.shell.state) @ levels.T)
 

@@ -73,10 +73,11 @@ def gated_levels(
         sees of them taken out.
     """
     dtype = levels.outward.dtype
-    if not isinstance(values, Jet):
+    if frame is None:
         spread = values.astype(dtype) @ levels.outward
         through = _home(lambda profile: spread * (gates @ profile).astype(dtype), levels, members)
         return (values * (1 + gates @ mixing)).astype(dtype) + through
+    assert isinstance(values, Jet)
     along, _ = along_and_across(frame, gates)
     value, slopes, laplacian = (part.astype(dtype) @ levels.outward for part in jax.tree.leaves(values))
 

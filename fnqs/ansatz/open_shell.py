@@ -13,6 +13,7 @@ construction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +29,8 @@ MOST_LEVELS = 24
 """Levels G that the last pair may take, half of them below the Fermi energy (a static shape)."""
 
 REACH = 0.5
-"""Of the last pair, in free-electron Fermi energies: its levels lie no further from the Fermi energy."""
+"""Of the last pair, in free-electron Fermi energies: its levels lie as near to the middle of the gap, or as near as the
+gap is wide."""
 
 COLDNESS = 100.0
 """Inverse temperature, in Fermi energies, of the pairs below, as the host sees them: the scale on which gaps count."""
@@ -186,7 +188,7 @@ def chemical_potential(energies: np.ndarray, filling: int, temperature: float) -
     def missing(potential: float) -> float:
         return float(np.sum(expit((potential - energies) / temperature)) - filling)
 
-    found = brentq(missing, energies[0] - margin, energies[-1] + margin, xtol=1e-15, rtol=1e-15)
+    found: Any = brentq(missing, energies[0] - margin, energies[-1] + margin, xtol=1e-15)
     return float(found)
 
 
@@ -202,8 +204,8 @@ def _wall(energies: np.ndarray, pairs: int, fermi_energy: float) -> tuple[float,
     It is infinite from the first level beyond MOST_LEVELS on, so that none enters with a jump.
     """
     half = MOST_LEVELS // 2
-    centre = 0.5 * (energies[pairs - 1] + energies[min(pairs, len(energies) - 1)])
-    limit = REACH * fermi_energy
+    highest, lowest = energies[pairs - 1], energies[min(pairs, len(energies) - 1)]
+    centre, limit = 0.5 * (highest + lowest), max(REACH * fermi_energy, lowest - highest)
     above = min(limit, energies[pairs + half] - centre) if len(energies) > pairs + half else limit
     beneath = min(limit, centre - energies[pairs - 1 - half]) if pairs > half else limit
     distance = energies - centre

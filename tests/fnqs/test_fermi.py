@@ -132,10 +132,14 @@ FILLINGS = (2.0, 3.0, 5.0)
 """Of the sums of Fermi functions below."""
 
 
-def pairs_by_the_chain_rule(inverse, hamiltonian, shell, onsite, beta, fillings, weights):
+SQUARED = jnp.asarray([0.7, 0.0])
+"""Weights of the square of the first function in two sums."""
+
+
+def pairs_by_the_chain_rule(inverse, hamiltonian, shell, onsite, beta, fillings, weights, squared):
     matrix = hamiltonian + jnp.diag(onsite)
-    functions = [fermi_matrix(matrix, beta, n) for n in fillings]
-    filled = sum(w * f for w, f in zip(weights, functions, strict=True))
+    functions = jnp.stack([fermi_matrix(matrix, beta, n) for n in fillings])
+    filled = jnp.einsum("km,mab->kab", weights, functions) + squared[:, None, None] * (functions[0] @ functions[0])
     return inverse.T @ filled @ inverse, (functions[1] - functions[0]) @ shell
 
 
@@ -149,14 +153,14 @@ def test_pairs_equal_the_chain_rule(seed, degenerate):
     if degenerate:
         basis[1] = jnp.diag(jnp.asarray([0.0, 0.0, 1.0, 1.0, 1.0, 2.0]))
     onsite = jnp.zeros(SIZE) if degenerate else jnp.asarray(generator.normal(size=SIZE))
-    learned = (onsite, jnp.asarray(4.0), jnp.asarray(generator.normal(size=3)))
-    steps = (jnp.asarray(generator.normal(size=SIZE)), jnp.asarray(0.3), jnp.asarray(generator.normal(size=3)))
+    learned = (onsite, jnp.asarray(4.0), jnp.asarray(generator.normal(size=(2, 3))))
+    steps = (jnp.asarray(generator.normal(size=SIZE)), jnp.asarray(0.3), jnp.asarray(generator.normal(size=(2, 3))))
     basis.append(jnp.asarray(generator.normal(size=(SIZE, 2))))
-    matrices = jnp.asarray(generator.normal(size=(3, SIZE, SIZE))), jnp.asarray(generator.normal(size=(3, SIZE, 2)))
+    matrices = jnp.asarray(generator.normal(size=(3, 2, SIZE, SIZE))), jnp.asarray(generator.normal(size=(3, SIZE, 2)))
 
     def derivatives(function):
         def pairs(onsite, beta, weights):
-            return function(*basis, onsite, beta, jnp.asarray(FILLINGS), weights)
+            return function(*basis, onsite, beta, jnp.asarray(FILLINGS), weights, SQUARED)
 
         value, forward = jax.jvp(pairs, learned, steps)
         _, pull_back = jax.vjp(pairs, *learned)
@@ -184,7 +188,7 @@ def test_pairs_refuse_derivatives_in_the_basis():
     identity, two = jnp.eye(SIZE), jnp.ones(2)
     with pytest.raises(NotImplementedError, match="parameters only"):
         jax.jvp(
-            lambda h: paired_levels(identity, h, identity, jnp.zeros(SIZE), 4 * two[0], two, two),
+            lambda h: paired_levels(identity, h, identity, jnp.zeros(SIZE), 4 * two[0], two, two[None], two[:1]),
             (jnp.asarray(hermitian(0)),),
             (identity,),
         )
