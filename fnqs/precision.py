@@ -23,13 +23,14 @@ def configure(*, compilation_cache: bool = True, tf32: bool = False) -> None:
     other at every small matrix, and for long where a core is taken by another program, by XLA or by another such call.
 
     Args:
-        compilation_cache: keep compiled programs in `cache_folder() / "xla"`.
+        compilation_cache: keep compiled programs in `cache_folder() / "xla"`, or where JAX_COMPILATION_CACHE_DIR says.
         tf32: let accelerators round float32 matrix products to TensorFloat-32.
     """
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
     if compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+            jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     if not any(os.environ.get(name) for name in BLAS_THREADS):

@@ -1,5 +1,7 @@
 """Settings of the whole test suite: those of the commands, with strict shapes and dtypes."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -12,6 +14,11 @@ from fnqs.precision import configure
 from fnqs_data.store.record import Record
 from fnqs_train.config import SamplingConfig
 
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # One folder for both workers and all the programs that tests start: what one has compiled the others read.
+    _compiled = tempfile.TemporaryDirectory(prefix="fnqs-tests-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+    jax.config.update("jax_compilation_cache_dir", _compiled.name)
 configure()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "allow")

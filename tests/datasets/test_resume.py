@@ -21,22 +21,22 @@ name = "killed"
 seed = 4
 [[family]]
 phase = "bcc"
-count = 300
+count = 76
 number = [8]
 r_s = [1.2, 2.0]
 temperature = [0, 1000]
 [[family]]
 phase = "liquid-molecular"
-count = 1400
+count = 350
 number = [8]
 r_s = [1.4, 2.0]
 temperature = [500, 2000]
 frames = 2
 """
 
-SHARD = 64
+SHARD = 16
 
-BUILD = "import sys; from fnqs_data.generate.build import build_recipe; build_recipe(sys.argv[1], sys.argv[2], workers=2, shard_size=64)"  # noqa: E501
+BUILD = "import sys; from fnqs_data.generate.build import build_recipe; build_recipe(sys.argv[1], sys.argv[2], workers=2, shard_size=16)"  # noqa: E501
 
 
 def finished_shards(parent: Path) -> int:
@@ -94,7 +94,7 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_data_set(tmp_path):
 
 def test_another_recipe_never_goes_on(tmp_path):
     recipe = tmp_path / "killed.toml"
-    recipe.write_text(RECIPE.replace("count = 1400", "count = 2").replace("count = 300", "count = 3"))
+    recipe.write_text(RECIPE.replace("count = 350", "count = 2").replace("count = 76", "count = 3"))
     build_recipe(recipe, tmp_path / "set", workers=1, progress=False)
     (tmp_path / "set").rename(resumed_folder(tmp_path / "set", "0123456789abcdef"))
     recipe.write_text(recipe.read_text().replace("seed = 4", "seed = 5"))

@@ -42,6 +42,7 @@ scratch_steps = 3
 [[item]]
 name = "density"
 split = "held-out-density"
+configurations = 2
 
 [[item]]
 name = "file"
@@ -56,7 +57,8 @@ scratch_steps = 1
 def place(tmp_path_factory, make_bcc):
     """A folder to work in, with a trained run and a protocol."""
     folder = tmp_path_factory.mktemp("protocol")
-    held = [dataclasses.replace(make_bcc(7), split="held-out-density")]
+    # Two configurations everywhere: trainings and evaluations of all items then run the same programs.
+    held = [dataclasses.replace(make_bcc(i), split="held-out-density") for i in (7, 8)]
     write_dataset(folder / "set", [make_bcc(0), make_bcc(1), *held])
     write_dataset(folder / "other", [make_bcc(i) for i in range(3, 6)])
     (folder / "tiny.toml").write_text(CONFIG)
@@ -106,7 +108,7 @@ def test_every_item_has_energies_curves_and_forgetting(done):
     assert [item.name for item in items] == ["density", "file"]
     assert provenance["step"] == 2
     first, second = items
-    assert first.configurations == ("bcc-7",)
+    assert first.configurations == ("bcc-7", "bcc-8")
     assert [row.identifier for row in second.single] == list(second.configurations)
     assert np.mean([row.energy_per_atom for row in second.single]) == pytest.approx(second.zero_shot.energy)
     assert second.configurations == ("bcc-3", "bcc-5")  # spread from end to end

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 import scipy.linalg
@@ -30,3 +31,16 @@ def test_a_number_that_the_user_gives_is_left_alone(name, monkeypatch):
     monkeypatch.setenv(name, "2")
     configure()
     assert set(blas_threads()) == {2}
+
+
+@pytest.mark.parametrize("chosen", ["", "elsewhere"])
+def test_where_compiled_programs_are_kept(chosen, tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("FNQS_CACHE", str(tmp_path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", chosen)
+    try:
+        configure()
+        # What the user's variable says is known to JAX by itself.
+        assert jax.config.jax_compilation_cache_dir == (before if chosen else str(tmp_path / "xla"))
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
