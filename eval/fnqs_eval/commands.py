@@ -103,9 +103,11 @@ def _add_energies(commands) -> None:
     )
     parser.add_argument(
         "--equilibration",
+        metavar="SWEEPS",
         type=positive_int,
-        default=200,
-        help="all-electron moves before anything counts (default 200)",
+        default=0,
+        help="moves before anything counts, at least (default: as many as the walkers need to forget where they "
+        "started; what is not equilibrated within a limit that depends on N and density is flagged)",
     )
     parser.add_argument(
         "--between",

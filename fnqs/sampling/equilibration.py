@@ -5,8 +5,8 @@ that pattern with the present one; averaged over the walkers it vanishes in equi
 what relaxes last. Walkers count as equilibrated as soon as
 
 - they have made FACTOR times as many sweeps as the memory took to fall below FORGOTTEN of its start, or into its noise;
-- the memory, averaged over the second half of the sweeps, vanishes within `tolerance` standard errors;
-- a signal, the local energy or log|psi|, agrees within as many standard errors between the two halves of that half.
+- the memory, averaged over the last quarter of the sweeps, vanishes within `tolerance` standard errors;
+- a signal, the local energy, agrees within as many standard errors between the second quarter and the second half.
 
 All averages are over walkers, which are independent. How long is tried depends on N and density (`longest`).
 """
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnqs.periodic.smooth_distance import SmoothLattice, smooth_pair
+from fnqs.wavefunction import Context
 
 FORGOTTEN = float(np.exp(-2))
 """Part of the first memory below which FACTOR times as many sweeps are enough: what is left then is exp(-2 FACTOR)."""
@@ -27,11 +28,15 @@ FORGOTTEN = float(np.exp(-2))
 FACTOR = 2.5
 """Sweeps in all over those after which the memory had fallen to FORGOTTEN."""
 
-FEWEST = 4
-"""Points of the history that a verdict needs."""
+FEWEST = 8
+"""Points of the history that a verdict needs: with fewer, a slow drift hides in the noise."""
 
 OUTLIER = 5.0
 """Mean absolute deviations from the median at which the signal of a walker is cut off, so that one does not decide."""
+
+
+SWEEPS_AT_LEAST, SWEEPS_AN_ELECTRON = 400, 20
+"""Sweeps after which equilibration is given up: so many, and so many times N max(1, r_s^2)."""
 
 
 def longest(number: int, density_parameter: float) -> int:
@@ -44,7 +49,7 @@ def longest(number: int, density_parameter: float) -> int:
         number: N.
         density_parameter: r_s, bohr.
     """
-    return round(400 + 20 * number * max(1.0, density_parameter**2))
+    return round(SWEEPS_AT_LEAST + SWEEPS_AN_ELECTRON * number * max(1.0, density_parameter**2))
 
 
 def spin_pattern(lattice: SmoothLattice, protons: jax.Array, electrons: jax.Array) -> jax.Array:
@@ -64,6 +69,12 @@ def spin_pattern(lattice: SmoothLattice, protons: jax.Array, electrons: jax.Arra
     return jnp.zeros(len(protons), electrons.dtype).at[jnp.argmin(square, axis=1)].add(spins)
 
 
+def spin_patterns(contexts: Context, walkers: jax.Array) -> jax.Array:
+    """Spin patterns (K, n, N) of walkers (K, n, N, 3) of K configurations."""
+    of_walkers = jax.vmap(spin_pattern, (None, None, 0))
+    return jax.vmap(of_walkers)(contexts.lattice, contexts.protons, walkers)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the history of one configuration says.
@@ -71,9 +82,9 @@ class Verdict:
     Attributes:
         settled: whether it counts as equilibrated.
         sweeps: made so far.
-        memory: overlap with the first spin pattern over that of the pattern with itself, in the second half.
+        memory: overlap with the first spin pattern over that of the pattern with itself, in the last quarter.
         memory_error: its standard error.
-        drift: change of the signal within the second half, in its unit.
+        drift: change of the signal from the second quarter to the second half, in its unit.
         drift_error: its standard error.
     """
 
@@ -114,11 +125,11 @@ class History:
     def verdict(self) -> Verdict:
         """Judge the points so far; before there are FEWEST nothing counts as equilibrated."""
         points = len(self._sweeps)
-        half, quarter = points // 2, points - (points - points // 2) // 2
-        memory, memory_error = _mean(np.mean(self._memory[half:], axis=0))
+        half, quarter = points // 2, min(points - 1, points - (points - points // 2) // 2)
+        memory, memory_error = _mean(np.mean(self._memory[quarter:], axis=0))
         if points < FEWEST:
             return Verdict(False, self._sweeps[-1], memory, memory_error, np.nan, np.nan)
-        before, after = (np.mean(part, axis=0) for part in (self._signal[half:quarter], self._signal[quarter:]))
+        before, after = (np.mean(part, axis=0) for part in (self._signal[half // 2 : half], self._signal[half:]))
         drift, drift_error = _mean(_cut(after - before))
         fallen = next((i for i, values in enumerate(self._memory) if _has_fallen(values)), None)
         enough = fallen is not None and self._sweeps[-1] >= FACTOR * self._sweeps[fallen]

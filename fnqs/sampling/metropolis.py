@@ -13,6 +13,9 @@ from fnqs.wavefunction import Context, WaveFunction
 NARROWEST, WIDEST = 0.01, 2.0
 """Limits of the step width (bohr)."""
 
+FIRST_WIDTH = 0.75
+"""Step width (bohr) of a single electron to begin with; that of N moved together is shorter by the root of N."""
+
 Propose = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 """propose(turn, key, positions (K, n, N, 3)) -> trial positions, log of the ratio of the probabilities of the way back
 and the way there (K, n), and () whether its acceptance is counted."""
@@ -165,3 +168,14 @@ def with_random_spins(walkers: jax.Array, key: jax.Array) -> jax.Array:
     pairs = walkers.reshape(number, 2, count // 2, 3)
     turned = jax.random.bernoulli(key, 0.5, (number, 1, count // 2, 1))
     return jnp.where(turned, pairs[:, ::-1], pairs).reshape(walkers.shape)
+
+
+def first_walkers(protons: jax.Array, key: jax.Array, number: int) -> jax.Array:
+    """Walkers (number, N, 3), bohr, with one electron near each proton (N, 3) and a spin pattern of their own each."""
+    place_key, spin_key = jax.random.split(key)
+    return with_random_spins(initial_walkers(protons, place_key, number), spin_key)
+
+
+def first_width(number: int) -> float:
+    """Step width (bohr) of N electrons moved together, to begin with."""
+    return FIRST_WIDTH * number**-0.5

@@ -49,7 +49,7 @@ def main(run: str, number: int = 64) -> None:
     chunk = choose_chunks(record.n_atoms, config.model).energy
     start = jnp.zeros((1, number, record.n_atoms, 3), jnp.float32)
     equilibrate = make_equilibration(wavefunction, SamplingConfig(equilibration_sweeps=300))
-    start, width, _ = equilibrate(
+    start, width, *_ = equilibrate(
         params, system, start, jnp.full(1, 0.3, jnp.float32), jnp.ones(1, bool), jax.random.key(1)
     )
     print(f"{record.identifier}: N = {record.n_atoms}, {number} walkers, {run}")

@@ -67,7 +67,7 @@ def measure(
     axes = chain_axes(cell, protons)
     equilibrate = make_equilibration(wavefunction, SamplingConfig(equilibration_sweeps=1000))
     walkers = jnp.zeros((1, WALKERS, record.n_atoms, 3), jnp.float32)
-    walkers, widths, _ = equilibrate(
+    walkers, widths, *_ = equilibrate(
         params, system, walkers, jnp.full((1,), 0.3, jnp.float32), jnp.ones((1,), bool), jax.random.key(1)
     )
 

@@ -102,6 +102,6 @@ def make_state(case: Case, clock: Callable[[], float]) -> State:
     began = clock()
     compiled = equilibrate.lower(params, systems, positions, widths, fresh, key).compile()
     compile_seconds["equilibration"] = clock() - began
-    positions, widths, _ = compiled(params, systems, positions, widths, fresh, key)
+    positions, widths, *_ = compiled(params, systems, positions, widths, fresh, key)
     contexts = jax.jit(jax.vmap(partial(wavefunction.encode, params)))(systems)
     return State(params, systems, contexts, positions, widths, compile_seconds)

@@ -19,8 +19,7 @@ from fnqs.model_config import ModelConfig
 from fnqs.optimisation.subspace import ALL, Trained
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
-from fnqs_eval.energies.slots import make_equilibration as make_slot_equilibration
-from fnqs_eval.energies.slots import make_measure, make_slot_mesh
+from fnqs_eval.energies.slots import how, make_sampling, make_slot_mesh, make_start
 from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
 from fnqs_train.step import Learned, make_equilibration, make_optimizer, make_step
@@ -73,15 +72,15 @@ class Programs:
         self.groups = np.ones(1, np.int32)
 
     def evaluation(self):
-        """Equilibration and measurement, one group of both configurations."""
+        """Start, and equilibration and measurement, one group of both configurations."""
         mesh = make_slot_mesh()
-        equilibrate = make_slot_equilibration(self.wavefunction, WALKERS, 10, 0.5, CONFIGURATIONS, mesh)
+        start = make_start(self.wavefunction, WALKERS, CONFIGURATIONS, mesh)
         arguments = (self.params, self.systems, self.seeds, self.groups)
-        yield equilibrate.lower(*arguments)
-        contexts, walkers, widths = jax.eval_shape(equilibrate, *arguments)
-        measure = make_measure(self.wavefunction, 2, 4, CONFIGURATIONS, mesh)
-        state = (self.params, contexts, self.systems, walkers, widths, self.seeds, self.seeds, self.groups)
-        yield measure.lower(*state)
+        yield start.lower(*arguments)
+        contexts, walkers, patterns, widths = jax.eval_shape(start, *arguments)
+        sample = make_sampling(self.wavefunction, 4, CONFIGURATIONS, mesh)
+        stacked = (contexts, self.systems, walkers, widths, patterns, self.seeds, self.seeds)
+        yield sample.lower(self.params, *stacked, self.groups, *how(4, 2, 0.5))
 
     def step(self, trained=ALL):
         """One step of training."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fnqs_eval.energies.statistics import reblocked_error, v_score
+from fnqs_eval.energies.statistics import mended, reblocked_error, v_score
 
 
 def autoregressive(rng, correlation, steps, walkers):
@@ -83,3 +83,24 @@ def test_constant_series_and_useless_ones():
 
 def test_v_score():
     assert v_score(energy=-4.0, variance=0.5, n_electrons=8) == 0.25
+
+
+def test_a_number_that_is_not_finite_is_left_out_without_its_walker():
+    rng = np.random.default_rng(0)
+    whole = rng.normal(size=(40, 8))
+    spoilt = whole.copy()
+    spoilt[3, 1], spoilt[7, 1], spoilt[9, 4] = np.nan, np.inf, -np.inf
+    spoilt[:25, 6] = np.nan
+    found = mended(spoilt)
+    assert (found.lost, found.walkers) == (3, 1)
+    assert found.energies.shape == (40, 7)
+    kept = np.delete(whole, 6, axis=1)
+    changed = np.zeros((40, 7), bool)
+    changed[[3, 7, 9], [1, 1, 4]] = True
+    np.testing.assert_array_equal(found.energies[~changed], kept[~changed])
+    # The mean changes by less than the bound, which counts the numbers left out as far off as the farthest other.
+    assert abs(found.energies.mean() - kept.mean()) < found.bias
+    assert found.bias == pytest.approx(3 / 280 * np.abs(found.energies - found.energies.mean()).max(), rel=1e-12)
+    assert mended(whole).lost == 0
+    np.testing.assert_array_equal(mended(whole).energies, whole)
+    assert mended(np.full((4, 3), np.nan)).energies.size == 0

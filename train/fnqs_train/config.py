@@ -46,11 +46,13 @@ class SamplingConfig:
     Attributes:
         walkers_per_configuration: walkers of each configuration in a step.
         configurations_per_step: configurations that meet in a step.
-        move: plain Metropolis moves, or Langevin moves along the gradient of log|psi|, dearer and longer.
-        sweeps: all-electron moves between two steps.
-        equilibration_sweeps: all-electron moves of a configuration seen for the first time.
+        move: Metropolis moves of all electrons in turn with exchanges of two nearby ones of opposite spin, or Langevin
+            moves along the gradient of log|psi|, dearer and longer.
+        sweeps: moves of every walker between two steps.
+        equilibration_sweeps: moves of a configuration seen for the first time, at least; it goes on until the walkers
+            have forgotten their first spin patterns.
         stale_after: steps without a visit after which walkers equilibrate again before they count.
-        refresh_sweeps: all-electron moves of walkers that do so.
+        refresh_sweeps: moves of walkers that do so, at least.
         target_acceptance: acceptance, between 0 and 1, to which each configuration's step width is tuned.
     """
 
@@ -139,7 +141,7 @@ class TransferConfig:
 
     Attributes:
         walkers: walkers of each evaluated configuration.
-        equilibration_sweeps: all-electron moves before an evaluation counts.
+        equilibration_sweeps: moves before an evaluation counts, at least; how many more is decided by what is measured.
         evaluation_sweeps: all-electron moves, at most, over which an energy is averaged.
         target_error: standard error of E/N (Ha) at which the evaluation of a configuration stops.
         configurations: configurations of the held-out splits together.

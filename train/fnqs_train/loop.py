@@ -199,13 +199,15 @@ def train(
                 walkers, widths = place_walkers(mesh, walkers), place_same(mesh, widths)
 
                 # ---- New and stale configurations equilibrate before they count, off the gradient path
+                unsettled: list[str] = []
                 if fresh.any() or stale.any():
                     settle = equilibrate if fresh.any() else refresh
                     progress.program("equilibration" if fresh.any() else "refreshing stale walkers", *kind)
                     ahead.wait(("equilibration", *kind))
                     settled = settle(learned.params, systems, walkers, widths, fresh, equilibration_key)
                     # Two programs with collectives must not be on their way together.
-                    walkers, widths, _ = jax.block_until_ready(settled)
+                    walkers, widths, _, reached = jax.block_until_ready(settled)
+                    unsettled = [dataset.identifiers[i] for i in batch.indices[~np.asarray(reached)]]
 
                 # ---- Step
                 progress.program("training", *kind)
@@ -250,7 +252,7 @@ def train(
                     progress.program("equilibration", *kind)
                     everything = np.ones(len(batch.indices), bool)
                     settled = equilibrate(untrained.params, systems, walkers, widths, everything, equilibration_key)
-                    before, before_widths, _ = jax.block_until_ready(settled)
+                    before, before_widths, *_ = jax.block_until_ready(settled)
                     *_, reference = programs.take(
                         batch.number, batch.twisted, untrained, systems, before, before_widths, key
                     )
@@ -258,7 +260,7 @@ def train(
                     gain = measured or gain
 
                 # ---- Record and checkpoint
-                window.add(report, lost, seconds, waited, measured)
+                window.add(report, lost, seconds, waited, measured, unsettled)
                 progress.update(
                     done,
                     gain,

@@ -19,8 +19,10 @@ from fnqs.optimisation.log_derivatives import log_derivatives
 from fnqs.optimisation.natural_gradient import centre_per_configuration, clip_local_energies, spring, stack_parts
 from fnqs.optimisation.subspace import ALL, SubspaceJacobian, Trained, subspace_of
 from fnqs.periodic.smooth_distance import wrapped
+from fnqs.sampling.equilibration import FORGOTTEN, SWEEPS_AN_ELECTRON, SWEEPS_AT_LEAST, spin_patterns
+from fnqs.sampling.exchange import metropolis_with_exchange
 from fnqs.sampling.langevin import langevin
-from fnqs.sampling.metropolis import adapt_widths, initial_walkers, metropolis
+from fnqs.sampling.metropolis import adapt_widths, first_walkers
 from fnqs.system import System
 from fnqs.walker_axis import WalkerAxis
 from fnqs.wavefunction import WaveFunction
@@ -28,11 +30,17 @@ from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
 from fnqs_train.distributed.sharding import compile_for, walker_axis
 
-MOVES = {"metropolis": metropolis, "langevin": langevin}
+MOVES = {"metropolis": metropolis_with_exchange, "langevin": langevin}
 """Ways to move the walkers, by their names in a config."""
 
 ROUND = 5
-"""Sweeps between two adaptations of the step width while equilibrating."""
+"""Sweeps between two adaptations of the step width, and two looks at the memory, while equilibrating."""
+
+PATIENT = 4
+"""Sweeps of an equilibration over those after which the memory had fallen; more than FACTOR, as no energy is tested."""
+
+FEWEST, FEWEST_AN_ELECTRON = 20, 5
+"""Sweeps of an equilibration at least: so many, and so many times N; an exchange forgets spins sooner than places."""
 
 
 class Learned(NamedTuple):
@@ -89,27 +97,59 @@ def make_optimizer(settings: OptimizerConfig, steps: int = 0) -> optax.GradientT
 
 @cache
 def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mesh: Mesh | None = None) -> Callable:
-    """Compile equilibrate(params, systems, walkers, widths, fresh, key) -> walkers, widths, acceptance."""
+    """Compile equilibrate(params, systems, walkers, widths, fresh, key) -> walkers, widths, acceptance, settled.
+
+    Fresh configurations start from one electron a proton, others from their walkers. All are moved until none of them
+    remembers the spin patterns that they came with (`fnqs.sampling.equilibration`): PATIENT times as long as the memory
+    took to fall below FORGOTTEN, no less than sampling.equilibration_sweeps and FEWEST sweeps and FEWEST_AN_ELECTRON
+    times N, and no more than `longest`; settled (K,) says which of them came so far.
+    """
     move, axis = MOVES[sampling.move], walker_axis(mesh)
 
-    @partial(compile_for, mesh, walkers_in=2, walkers_out=0, arguments=6, results=3)
+    @partial(compile_for, mesh, walkers_in=2, walkers_out=0, arguments=6, results=4)
     def equilibrate(params, systems: System, walkers, widths, fresh, key):
-        rounds = max(1, sampling.equilibration_sweeps // ROUND)
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
         start_key, move_key = jax.random.split(key)
         configurations, number = walkers.shape[0], walkers.shape[1] * axis.size
-        draw = partial(initial_walkers, number=number)
+        draw = partial(first_walkers, number=number)
         start = axis.share(jax.vmap(draw)(contexts.protons, jax.random.split(start_key, configurations)), 1)
         walkers = jnp.where(fresh[:, None, None, None], start.astype(walkers.dtype), walkers)
+        patterns = spin_patterns(contexts, walkers)
+        forgotten = FORGOTTEN * axis.mean(jnp.mean(patterns**2, axis=(1, 2)))
+        density = jnp.max(contexts.density.astype(jnp.float32))
+        fewest = max(sampling.equilibration_sweeps, FEWEST + FEWEST_AN_ELECTRON * walkers.shape[2])
+        most = SWEEPS_AT_LEAST + SWEEPS_AN_ELECTRON * walkers.shape[2] * jnp.maximum(density**2, 1)
 
-        def one_round(state, key):
-            walkers, widths = state
-            walkers, accepted = move(wavefunction, params, contexts, walkers, widths, key, ROUND, axis)
-            acceptance = axis.mean(accepted)
-            return (walkers, adapt_widths(widths, acceptance, sampling.target_acceptance)), acceptance
+        def settled(rounds, fallen):
+            return (fallen > 0) & (rounds >= PATIENT * fallen)
 
-        (walkers, widths), acceptance = jax.lax.scan(one_round, (walkers, widths), jax.random.split(move_key, rounds))
-        return jax.vmap(wrapped)(contexts.lattice, walkers), widths, acceptance[-1]
+        def goes_on(state):
+            rounds, _, _, fallen, _ = state
+            sweeps = rounds * ROUND
+            unsettled = ~jnp.all(settled(rounds, fallen)) & (sweeps.astype(jnp.float32) < most)
+            return (sweeps < fewest) | unsettled
+
+        def one_round(state):
+            rounds, walkers, widths, fallen, _ = state
+            now = jax.random.fold_in(move_key, rounds)
+            walkers, accepted = move(wavefunction, params, contexts, walkers, widths, now, ROUND, axis)
+            overlap = jnp.mean(spin_patterns(contexts, walkers) * patterns, axis=2)
+            moments = jnp.stack([accepted, jnp.mean(overlap, axis=1), jnp.mean(overlap**2, axis=1)])
+            acceptance, memory, square = axis.mean(moments)
+            error = jnp.sqrt(jnp.maximum(square - memory**2, 0) / max(number - 1, 1))
+            falls = (fallen == 0) & (memory < jnp.maximum(forgotten, error))
+            fallen = jnp.where(falls, rounds + 1, fallen)
+            return rounds + 1, walkers, adapt_widths(widths, acceptance, sampling.target_acceptance), fallen, acceptance
+
+        state = (
+            jnp.zeros((), jnp.int32),
+            walkers,
+            widths,
+            jnp.zeros(configurations, jnp.int32),
+            jnp.zeros(configurations, walkers.dtype),
+        )
+        rounds, walkers, widths, fallen, acceptance = jax.lax.while_loop(goes_on, one_round, state)
+        return jax.vmap(wrapped)(contexts.lattice, walkers), widths, acceptance, settled(rounds, fallen)
 
     return equilibrate
 

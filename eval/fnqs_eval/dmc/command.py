@@ -66,8 +66,9 @@ def add_dmc(commands) -> None:
         "--equilibration",
         metavar="SWEEPS",
         type=positive_int,
-        default=200,
-        help="all-electron Metropolis moves before the projection (default 200)",
+        default=0,
+        help="moves before the projection, at least (default: as many as the walkers need to forget where they "
+        "started)",
     )
     parser.add_argument(
         "--projection",

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fnqs.errors import InputError
+from fnqs.sampling.equilibration import Verdict, longest
 from fnqs.system import System, make_system, stack_systems
 from fnqs.wavefunction import Context, WaveFunction
 from fnqs_data.store.record import Record
@@ -21,10 +22,11 @@ from fnqs_eval.dmc.estimate import ProjectedEnergy, projected_energy
 from fnqs_eval.dmc.projector import BLOCK, make_block
 from fnqs_eval.dmc.result import DmcResult
 from fnqs_eval.energies.energy import configuration_seed
+from fnqs_eval.energies.equilibrate import equilibrate
 from fnqs_eval.energies.journal import Journal
 from fnqs_eval.energies.sampling_progress import SamplingProgress
-from fnqs_eval.energies.slots import make_equilibration, make_measure
-from fnqs_eval.energies.statistics import Estimate, reblocked_error
+from fnqs_eval.energies.slots import Slots, make_measure, make_sampling, make_start
+from fnqs_eval.energies.statistics import Estimate, mended, reblocked_error
 from fnqs_train.chunks import choose_chunks
 
 VMC_PARTS = 8
@@ -49,7 +51,7 @@ class DmcSettings:
         walkers: of a configuration.
         target_error: standard error of E/N (Ha) at which a projection stops.
         max_blocks: blocks of BLOCK time steps that count, at most.
-        equilibration_sweeps: Metropolis moves before the first energy of psi itself.
+        equilibration_sweeps: moves before the first energy of psi itself, at least.
         projection: imaginary time before anything counts, 1/Ha.
         window: imaginary time over which mean weights are carried, 1/Ha.
         seed: of walkers and moves.
@@ -59,7 +61,7 @@ class DmcSettings:
     walkers: int = 256
     target_error: float = 5e-4
     max_blocks: int = 400
-    equilibration_sweeps: int = 200
+    equilibration_sweeps: int = 0
     projection: float = 10.0
     window: float = 10.0
     seed: int = 0
@@ -74,6 +76,7 @@ class Start:
         system, context: what its local energy needs.
         walkers: (n, N, 3) bohr.
         variational: E/N of psi itself, Ha.
+        settled: on the equilibration of the walkers.
     """
 
     record: Record
@@ -81,6 +84,7 @@ class Start:
     context: Context
     walkers: np.ndarray
     variational: Estimate
+    settled: Verdict
 
 
 def project_with_journal(
@@ -125,20 +129,18 @@ def sample(
     systems, one = stack_systems([system]), np.ones(1, np.int32)
     seeds = np.array([configuration_seed(record, settings.seed)], np.uint32)
     progress.program("equilibration", record.n_atoms, np.iscomplexobj(system.basis.hamiltonian))
-    equilibrate = make_equilibration(
-        wavefunction, settings.walkers, settings.equilibration_sweeps, VMC_ACCEPTANCE, 1, mesh
-    )
-    contexts, walkers, widths = equilibrate(params, systems, seeds, one)
-    progress.program("VMC energies", record.n_atoms, np.iscomplexobj(system.basis.hamiltonian))
     chunk = choose_chunks(record.n_atoms, wavefunction.config).energy
+    programs = (make_start(wavefunction, settings.walkers, 1, mesh), make_sampling(wavefunction, chunk, 1, mesh))
+    limits = [(settings.equilibration_sweeps, longest(record.n_atoms, record.wigner_seitz_radius))]
+    found, [settled] = equilibrate(programs, params, systems, seeds, Slots(1, 1, 1), limits, VMC_ACCEPTANCE)
+    contexts, walkers, widths, counted = found
     measure = make_measure(wavefunction, SWEEPS_BETWEEN, chunk, 1, mesh)
     parts: list[np.ndarray] = []
-    for part in range(1, VMC_PARTS + 1):
-        counted = np.array([part], np.uint32)
+    for _ in range(VMC_PARTS):
         walkers, energies, _ = measure(params, contexts, systems, walkers, widths, seeds, counted, one)
+        counted = counted + np.uint32(1)
         parts.append(np.real(np.asarray(energies)[:, 0]) / record.n_atoms)
-        series = np.concatenate(parts)
-        series = series[:, np.all(np.isfinite(series), axis=0)]
+        series = mended(np.concatenate(parts)).energies
         if series.size == 0:
             raise InputError(
                 f"{record.identifier}: no walker has a finite local energy, so there is nothing to project"
@@ -147,7 +149,7 @@ def sample(
         if estimate.converged and estimate.error < settings.target_error:
             break
     context = jax.tree.map(lambda leaf: leaf[0], contexts)
-    return Start(record, system, context, np.asarray(walkers)[0], estimate)
+    return Start(record, system, context, np.asarray(walkers)[0], estimate, settled)
 
 
 def project(
@@ -241,6 +243,8 @@ def _result(start: Start, time_step: float, kept: str, found: ProjectedEnergy, s
 
 def _flags(start: Start, own: dict, found: ProjectedEnergy, settings: DmcSettings, replaced: int) -> list[str]:
     flags, estimate = [], found.estimate
+    if not start.settled.settled:
+        flags.append(f"the walkers were not equilibrated after {start.settled.sweeps} sweeps")
     if not start.variational.converged:
         flags.append("the sampling of psi itself is too short, so the error bar of VMC is a lower bound")
     if not estimate.converged:

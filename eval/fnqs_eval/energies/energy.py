@@ -13,12 +13,24 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
+from fnqs.cli.notation import with_error
+from fnqs.sampling.equilibration import Verdict, longest
 from fnqs.system import System, make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.record import Record
+from fnqs_eval.energies.equilibrate import equilibrate
 from fnqs_eval.energies.sampling_progress import SamplingProgress
-from fnqs_eval.energies.slots import MEASUREMENTS, group_size, make_equilibration, make_measure, make_slot_mesh
-from fnqs_eval.energies.statistics import Estimate, reblocked_error, v_score
+from fnqs_eval.energies.slots import (
+    MEASUREMENTS,
+    Slots,
+    group_size,
+    make_measure,
+    make_sampling,
+    make_slot_mesh,
+    make_start,
+    put,
+)
+from fnqs_eval.energies.statistics import Estimate, mended, reblocked_error, v_score
 from fnqs_eval.energies.table import EnergyResult
 from fnqs_train.chunks import choose_chunks
 
@@ -32,7 +44,7 @@ class EvaluationSettings:
 
     Attributes:
         walkers: of each configuration.
-        equilibration_sweeps: all-electron moves before anything counts.
+        equilibration_sweeps: moves before anything counts, at least; how many more is decided by what is measured.
         sweeps_between: all-electron moves between two local energies of a walker.
         target_error: standard error of E/N (Ha) at which sampling stops.
         max_measurements: local energies of a walker after which it stops anyway.
@@ -41,7 +53,7 @@ class EvaluationSettings:
     """
 
     walkers: int = 256
-    equilibration_sweeps: int = 200
+    equilibration_sweeps: int = 0
     sweeps_between: int = 10
     target_error: float = 1e-3
     max_measurements: int = 512
@@ -128,6 +140,7 @@ class _Active:
     """A configuration in a slot, with what was measured so far."""
 
     record: Record
+    start: Verdict
     energies: list[np.ndarray] = field(default_factory=list)
     acceptance: list[float] = field(default_factory=list)
     estimate: Estimate | None = None
@@ -136,7 +149,7 @@ class _Active:
         """Take energies (MEASUREMENTS, n) in Ha; whether no more are needed."""
         self.energies.append(energies)
         self.acceptance.append(acceptance)
-        self.estimate = _estimate(np.real(_finite(np.concatenate(self.energies))) / self.record.n_atoms)
+        self.estimate = _estimate(np.real(mended(np.concatenate(self.energies)).energies) / self.record.n_atoms)
         short = not self.estimate.error > settings.target_error
         return (self.estimate.converged and short) or len(self.energies) * MEASUREMENTS >= settings.max_measurements
 
@@ -152,7 +165,7 @@ class _Active:
         assert self.estimate is not None
         record, estimate = self.record, self.estimate
         number, joined = record.n_atoms, np.concatenate(self.energies)
-        energies = _finite(joined)
+        energies = mended(joined).energies
         variance = float(np.var(energies)) if energies.size else math.nan
         acceptance = float(np.mean(self.acceptance))
         return EnergyResult(
@@ -168,17 +181,16 @@ class _Active:
             v_score=v_score(estimate.mean * number, variance, number),
             label_energy_per_atom=record.energy_per_atom,
             effective_samples=estimate.effective_samples,
-            flags=_flags(joined, estimate, settings, acceptance),
+            flags=_flags(joined, estimate, settings, acceptance, self.start, number),
             steps=steps,
+            equilibration_sweeps=self.start.sweeps,
+            spin_memory=self.start.memory,
+            spin_memory_error=self.start.memory_error,
         )
 
 
 class _Sampler:
-    """Slots for the configurations of one N and one kind of twist, the same number on every device.
-
-    Active configurations are counted from 0; the groups of slots that they fill go to the devices in turns, so that all
-    have the same to do. `slot_of` says which slot a count means.
-    """
+    """Slots for the configurations of one N and one kind of twist; active configurations are counted from 0."""
 
     def __init__(
         self,
@@ -195,36 +207,26 @@ class _Sampler:
         self.model = wavefunction.config
         together = TOGETHER if jax.default_backend() == "cpu" else TOGETHER_ACCELERATED
         mesh = make_slot_mesh()
-        self.devices = mesh.size
-        slots = max(1, min(-(-waiting // self.devices), together // (settings.walkers * number)))
-        self.group = group_size(slots, settings.walkers, number)
-        groups = -(-slots // self.group)
-        self.slots = self.devices * groups * self.group
-        by_device = np.arange(self.slots).reshape(self.devices, groups, self.group)
-        self.slot_of = by_device.swapaxes(0, 1).ravel()
-        self.equilibrate = make_equilibration(
-            wavefunction,
-            settings.walkers,
-            settings.equilibration_sweeps,
-            settings.target_acceptance,
-            self.group,
-            mesh,
-        )
+        own = max(1, min(-(-waiting // mesh.size), together // (settings.walkers * number)))
+        group = group_size(own, settings.walkers, number)
+        self.slots = Slots(mesh.size, -(-own // group), group)
         chunk = choose_chunks(number, wavefunction.config).energy
-        self.measure = make_measure(wavefunction, settings.sweeps_between, chunk, self.group, mesh)
+        self.start = make_start(wavefunction, settings.walkers, group, mesh)
+        self.sample = make_sampling(wavefunction, chunk, group, mesh)
+        self.measure = make_measure(wavefunction, settings.sweeps_between, chunk, group, mesh)
 
     def run(self, tasks: Sequence[tuple[int, Record]]) -> Iterator[list[tuple[int, _Active]]]:
         """Yield the finished ones after every part in which there were some."""
-        turns = [list(tasks[start : start + self.slots]) for start in range(0, len(tasks), self.slots)]
+        turns = [list(tasks[start : start + self.slots.number]) for start in range(0, len(tasks), self.slots.number)]
         with ThreadPoolExecutor(1) as executor:  # integrals of the next turn, while this one is sampled
             coming: deque[tuple[list[tuple[int, Record]], Future[System] | None]] = deque(
                 (turn, None) for turn in turns
             )
-            ready: deque[tuple[int, Record, tuple]] = deque()
+            ready: deque[tuple[int, _Active, tuple]] = deque()
             state: tuple | None = None
             active: list[tuple[int, _Active]] = []
             while coming or ready or active:
-                while len(active) < self.slots and (ready or coming):
+                while len(active) < self.slots.number and (ready or coming):
                     if not ready:
                         turn, prepared = coming.popleft()
                         if state is None:
@@ -233,74 +235,64 @@ class _Sampler:
                         if coming:
                             coming[0] = (coming[0][0], executor.submit(self._prepare, coming[0][0]))
                         ready.extend(self._equilibrated(turn, systems))
-                    place, record, own = ready.popleft()
+                    place, item, own = ready.popleft()
                     if state is None:
-                        state = _empty(own, self.slots)
-                    _put(state, int(self.slot_of[len(active)]), own)
-                    active.append((place, _Active(record)))
+                        state = _empty(own, self.slots.number)
+                    put(state, int(self.slots.order[len(active)]), own)
+                    active.append((place, item))
                 assert state is not None
                 finished = self._part(state, [item for _, item in active])
                 if any(finished):
                     yield [item for item, done in zip(active, finished, strict=True) if done]
                     kept = [count for count, done in enumerate(finished) if not done]
-                    for new, old in zip(self.slot_of.tolist(), self.slot_of[kept], strict=False):
-                        _put(state, new, jax.tree.map(lambda leaf, old=old: leaf[old], state))
+                    for new, old in zip(self.slots.order.tolist(), self.slots.order[kept], strict=False):
+                        put(state, new, jax.tree.map(lambda leaf, old=old: leaf[old], state))
                     active = [active[count] for count in kept]
 
     def _prepare(self, turn: Sequence[tuple[int, Record]]) -> System:
         systems = [make_system(record.configuration, self.model, force_complex=self.twisted) for _, record in turn]
-        return stack_systems([systems[min(count, len(turn) - 1)] for count in np.argsort(self.slot_of)])
+        return stack_systems([systems[min(count, len(turn) - 1)] for count in np.argsort(self.slots.order)])
 
-    def _equilibrated(self, turn, systems: System) -> Iterator[tuple[int, Record, tuple]]:
+    def _equilibrated(self, turn, systems: System) -> Iterator[tuple[int, _Active, tuple]]:
         """Walkers and all else that a slot holds, for every configuration of a turn."""
-        seeds = np.zeros(self.slots, np.uint32)
-        seeds[self.slot_of[: len(turn)]] = [configuration_seed(record, self.settings.seed) for _, record in turn]
-        self.progress.program("equilibration", self.number, self.twisted)
-        found = self.equilibrate(self.params, systems, seeds, self._groups(len(turn)))
-        contexts, walkers, widths = jax.tree.map(np.asarray, found)
-        state = (contexts, systems, walkers, widths, seeds, np.ones(self.slots, np.uint32))
-        for slot, (place, record) in zip(self.slot_of, turn, strict=False):
-            yield place, record, jax.tree.map(lambda leaf, slot=slot: leaf[slot], state)
+        order, records = self.slots.order, [record for _, record in turn]
+        seeds = np.zeros(self.slots.number, np.uint32)
+        seeds[order[: len(turn)]] = [configuration_seed(record, self.settings.seed) for record in records]
+        self.progress.program("equilibration and measurement", self.number, self.twisted)
+        least = self.settings.equilibration_sweeps
+        limits = [(least, longest(record.n_atoms, record.wigner_seitz_radius)) for record in records]
+        found, verdicts = equilibrate(
+            (self.start, self.sample), self.params, systems, seeds, self.slots, limits, self.settings.target_acceptance
+        )
+        contexts, walkers, widths, parts = found
+        state = (contexts, systems, walkers, widths, seeds, parts)
+        for slot, (place, record), verdict in zip(order, turn, verdicts, strict=False):
+            yield place, _Active(record, verdict), jax.tree.map(lambda leaf, slot=slot: leaf[slot], state)
 
     def _part(self, state: tuple, active: Sequence[_Active]) -> list[bool]:
         """Measure all that is active, and say of each whether it is done."""
         _, _, walkers, _, _, parts = state
-        began, compiles = time.monotonic(), self.progress.program("measurement", self.number, self.twisted)
-        moved, energies, acceptance = self.measure(self.params, *state, self._groups(len(active)))
+        began = time.monotonic()
+        moved, energies, acceptance = self.measure(self.params, *state, self.slots.filled(len(active)))
         walkers[...], energies, acceptance = np.asarray(moved), np.asarray(energies), np.asarray(acceptance)
         parts += np.uint32(1)
         finished = [
             item.add(energies[:, slot], float(acceptance[slot]), self.settings)
-            for slot, item in zip(self.slot_of, active, strict=False)
+            for slot, item in zip(self.slots.order, active, strict=False)
         ]
         errors = [item.estimate.error for item in active if item.estimate is not None]
         self.progress.part(
             self.number,
             [item.fraction(self.settings) for item in active],
             max(errors),
-            None if compiles else time.monotonic() - began,
+            time.monotonic() - began,
         )
         return finished
-
-    def _groups(self, count: int) -> np.ndarray:
-        """How many groups each device (D,) has to go through for so many active configurations."""
-        filled = -(-count // self.group)
-        return np.array([len(range(device, filled, self.devices)) for device in range(self.devices)], np.int32)
 
 
 def _empty(own: tuple, slots: int) -> tuple:
     """Make room for so many slots like the one given."""
     return jax.tree.map(lambda leaf: np.zeros((slots, *leaf.shape), leaf.dtype), own)
-
-
-def _put(state: tuple, slot: int, own: tuple) -> None:
-    for leaf, values in zip(jax.tree.leaves(state), jax.tree.leaves(own), strict=True):
-        leaf[slot] = values
-
-
-def _finite(energies: np.ndarray) -> np.ndarray:
-    """Drop walkers (columns) that ever had a non-finite local energy."""
-    return energies[:, np.all(np.isfinite(energies), axis=0)]
 
 
 def _estimate(series: np.ndarray) -> Estimate:
@@ -310,11 +302,31 @@ def _estimate(series: np.ndarray) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, math.nan, 0.0, 1, converged=True)
 
 
-def _flags(energies: np.ndarray, estimate: Estimate, settings: EvaluationSettings, acceptance: float) -> list[str]:
+def _flags(
+    energies: np.ndarray,
+    estimate: Estimate,
+    settings: EvaluationSettings,
+    acceptance: float,
+    start: Verdict,
+    number: int,
+) -> list[str]:
     flags = []
-    lost = int(np.sum(~np.all(np.isfinite(energies), axis=0)))
-    if lost:
-        flags.append(f"{lost} of {energies.shape[1]} walkers had a non-finite local energy and were left out")
+    if not start.settled:
+        flags.append(
+            f"not equilibrated after {start.sweeps} sweeps: memory of the first spin pattern "
+            f"{with_error(start.memory, start.memory_error)}, drift of the energy "
+            f"{with_error(1e3 * start.drift, 1e3 * start.drift_error)} mHa per atom"
+        )
+    left = mended(energies)
+    if left.walkers:
+        flags.append(
+            f"{left.walkers} of {energies.shape[1]} walkers had hardly any finite local energy and were left out"
+        )
+    if left.lost:
+        flags.append(
+            f"{left.lost} of {energies.size} local energies were not finite and were left out: at most "
+            f"{1e3 * left.bias / number:.1g} mHa per atom if they were as far off as the farthest other"
+        )
     if not estimate.converged:
         flags.append("the sampling is too short for its correlations, so the error bar is a lower bound")
     if estimate.error > settings.target_error:

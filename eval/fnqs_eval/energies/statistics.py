@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -82,6 +83,37 @@ def reblocked_error(series: np.ndarray) -> Estimate:
         block=length,
         converged=chosen is not None,
     )
+
+
+class Mended(NamedTuple):
+    """Local energies without those that are not finite.
+
+    Attributes:
+        energies: (T, walkers), finite; in place of the numbers left out stands the mean of the walker's others.
+        lost: numbers left out of the walkers that are kept.
+        walkers: left out as a whole, because more than half of their numbers were not finite.
+        bias: bound of the change of the mean, in the unit of the energies, were each number left out as far from the
+            mean as the farthest that is kept.
+    """
+
+    energies: np.ndarray
+    lost: int
+    walkers: int
+    bias: float
+
+
+def mended(energies: np.ndarray) -> Mended:
+    """Leave out single local energies (T, walkers) that are not finite, not the history of their walkers."""
+    finite = np.isfinite(energies)
+    kept = np.mean(finite, axis=0) >= 0.5
+    energies, finite = energies[:, kept], finite[:, kept]
+    lost = int(np.sum(~finite))
+    if not energies.size:
+        return Mended(energies, 0, len(kept), float("nan"))
+    means = np.sum(np.where(finite, energies, 0), axis=0) / np.sum(finite, axis=0)
+    filled = np.where(finite, energies, means)
+    farthest = float(np.max(np.abs(filled - np.mean(filled))))
+    return Mended(filled, lost, int(np.sum(~kept)), lost / energies.size * farthest)
 
 
 def v_score(energy: float, variance: float, n_electrons: int) -> float:

@@ -46,6 +46,9 @@ class EnergyResult:
         weight: of this twist in the average; None for a single twist.
         flags: what makes the number less trustworthy, in plain words.
         steps: optimisation steps spent on this configuration; 0 for zero-shot, None if it does not apply.
+        equilibration_sweeps: moves before anything counted.
+        spin_memory, spin_memory_error: what was left of the walkers' first spin patterns, 1 at the start, when
+            measuring began, with its standard error.
     """
 
     identifier: str
@@ -69,6 +72,9 @@ class EnergyResult:
     weight: float | None = None
     flags: list[str] = field(default_factory=list)
     steps: int | None = None
+    equilibration_sweeps: int | None = None
+    spin_memory: float | None = None
+    spin_memory_error: float | None = None
 
 
 def print_table(results: Sequence[EnergyResult], *, title: str = "", stream: TextIO | None = None) -> None:

@@ -38,6 +38,8 @@ class MetricsRow(TypedDict, total=False):
         seconds_per_step: mean duration of a step, s.
         data_wait_seconds: of it, waiting for configurations, s.
         non_finite: names of configurations that were left out for non-finite numbers.
+        not_equilibrated: names of configurations whose walkers still remembered their first spin patterns when they had
+            made all the sweeps that they are given, and counted all the same.
         update_norm: length of the change of the parameters in the last step.
         fallback: whether the solve of the last step needed its larger damping.
         visited: configurations visited so far.
@@ -55,6 +57,7 @@ class MetricsRow(TypedDict, total=False):
     seconds_per_step: float | None
     data_wait_seconds: float | None
     non_finite: list[str]
+    not_equilibrated: list[str]
     update_norm: float | None
     fallback: bool
     visited: int

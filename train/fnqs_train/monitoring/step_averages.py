@@ -21,18 +21,30 @@ class StepAverages:
     def __init__(self, state: Sequence[Sequence[Any]] = ((), (), ())):
         self._rows: list[tuple[float, ...]] = [tuple(row) for row in state[0]]
         self._lost: list[str] = list(state[1])
-        self._gain = Gain(*state[2]) if len(state) > 2 and state[2] else None  # older checkpoints have two parts only
+        # Checkpoints of old have but two or three parts.
+        self._gain = Gain(*state[2]) if len(state) > 2 and state[2] else None
+        self._unsettled: list[str] = list(state[3]) if len(state) > 3 else []
 
-    def add(self, report: StepReport, lost: list[str], seconds: float, waited: float, gain: Gain | None = None) -> None:
-        """Add a step and, if it was measured, the energy gained so far.
+    def add(
+        self,
+        report: StepReport,
+        lost: list[str],
+        seconds: float,
+        waited: float,
+        gain: Gain | None = None,
+        unsettled: Sequence[str] = (),
+    ) -> None:
+        """Take in a step.
 
         Args:
-            report: of the step; configurations with non-finite numbers are left out.
-            lost: their names.
+            report: of the step.
+            lost: configurations that are not counted.
             seconds: duration of the step, s.
-            waited: part of it spent waiting for configurations, s.
-            gain: the latest measurement of `learning`, or None.
+            waited: of it, waiting for configurations, s.
+            gain: what was learned, where it was measured.
+            unsettled: configurations that were not equilibrated within the sweeps that they are given.
         """
+        self._unsettled += [name for name in unsettled if name not in self._unsettled]
         self._gain = gain or self._gain
         self._lost += [name for name in lost if name not in self._lost]
         good = report.finite
@@ -42,7 +54,7 @@ class StepAverages:
 
     def state(self) -> list[list[Any]]:
         """Everything to save, as JSON values."""
-        return [[list(row) for row in self._rows], list(self._lost), list(self._gain or ())]
+        return [[list(row) for row in self._rows], list(self._lost), list(self._gain or ()), list(self._unsettled)]
 
     def _mean(self, column: int) -> float:
         return float(np.mean([row[column] for row in self._rows])) if self._rows else float("nan")
@@ -71,4 +83,5 @@ class StepAverages:
             "seconds_per_step": self._mean(3),
             "data_wait_seconds": self._mean(4),
             "non_finite": self._lost,
+            "not_equilibrated": self._unsettled,
         }
