@@ -23,13 +23,17 @@ configure()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "allow")
 jax.devices()  # one processor device for all tests, also after one that would take every core
-# Tests compile far longer than they compute; without most of XLA's passes they compile twice as fast.
+# Tests compile far longer than they compute; without most of XLA's passes they compile twice as fast, here and in the
+# programs that they start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 jax.config.update("jax_disable_most_optimizations", True)
 
 LONGEST_FIRST = (
     "test_sharding",
     "test_end_to_end",
     "test_protocol",
+    "test_every_size",
+    "test_energies_command",
     "test_faults",
     "test_loop",
     "test_bad_input",
