@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from ase.geometry import minkowski_reduce
+from jaxtyping import Float
 
 from fnqs.errors import InputError
 from fnqs.periodic.cell import cell_volume, minimum_image_distances
@@ -87,7 +88,7 @@ def find_fault(configuration: Configuration) -> str | None:
     return None
 
 
-def find_cell_fault(cell: np.ndarray) -> str | None:
+def find_cell_fault(cell: Float[np.ndarray, "3 3"]) -> str | None:
     """Say in one clause why a cell (3, 3), bohr, is flat or too thin for the smooth periodic distance, or None."""
     volume = abs(cell_volume(cell))
     lengths = np.linalg.norm(cell, axis=1)
@@ -103,7 +104,7 @@ def find_cell_fault(cell: np.ndarray) -> str | None:
     return None
 
 
-def find_twist_fault(twist: np.ndarray) -> str | None:
+def find_twist_fault(twist: Float[np.ndarray, 3]) -> str | None:
     """Say in one clause why fractions (3,) that someone gives are no twist, or None; folding hides wrong units."""
     if np.all((twist > -0.5) & (twist < 1)):
         return None
@@ -119,7 +120,7 @@ def fold_twist(twist: np.ndarray) -> np.ndarray:
     return np.where(np.abs(folded) < 1e-12, 0.0, folded)
 
 
-def wigner_seitz_radius(configuration: Configuration) -> np.ndarray:
+def wigner_seitz_radius(configuration: Configuration) -> Float[np.ndarray, ...] | np.floating:
     """r_s = (3 volume / 4 pi N)^(1/3) in bohr, over any leading batch axes, on the host in float64."""
     n_atoms = np.asarray(configuration.protons).shape[-2]
     volume = np.abs(cell_volume(np.asarray(configuration.cell)))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.geometry import minkowski_reduce
+from jaxtyping import Array, Float
 from scipy.special import erfc
 
 from fnqs.configuration import Configuration
@@ -105,7 +106,7 @@ def make_ewald(
     )
 
 
-def ewald_energy(lists: EwaldLists, electrons: jax.Array) -> jax.Array:
+def ewald_energy(lists: EwaldLists, electrons: Float[Array, "n 3"]) -> Float[Array, ""]:
     """Coulomb energy of all electrons and protons of the cell, () in Ha, in the dtype of the electrons.
 
     Args:
@@ -170,7 +171,7 @@ def _nearest_images(cell: np.ndarray, count: int) -> tuple[np.ndarray, float]:
     return indices[order[:count]] @ cell, float(cutoff)
 
 
-def shortest_waves(cell: np.ndarray, count: int) -> tuple[np.ndarray, float]:
+def shortest_waves(cell: Float[np.ndarray, "3 3"], count: int) -> tuple[Float[np.ndarray, "{count} 3"], float]:
     """Pick the shortest reciprocal vectors of a half space and find the length of the next one.
 
     Returns:

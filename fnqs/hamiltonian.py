@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact
 
 from fnqs.ewald import ewald_energy
 from fnqs.system import System
 from fnqs.wavefunction import Context, WaveFunction
 
 
-def kinetic_energy(wavefunction: WaveFunction, params: dict, context: Context, electrons: jax.Array) -> jax.Array:
+def kinetic_energy(
+    wavefunction: WaveFunction, params: dict, context: Context, electrons: Float[Array, "n 3"]
+) -> Inexact[Array, ""]:
     """-(laplacian log psi + (grad log psi)^2)/2 in Ha of one walker (N, 3); complex where psi is."""
     _, log = wavefunction.log_psi_jet(params, context, electrons)
     return -0.5 * (log.laplacian + jnp.sum(log.jacobian**2))
 
 
 def local_energy(
-    wavefunction: WaveFunction, params: dict, context: Context, system: System, electrons: jax.Array
-) -> jax.Array:
+    wavefunction: WaveFunction, params: dict, context: Context, system: System, electrons: Float[Array, "n 3"]
+) -> Inexact[Array, ""]:
     """Local energy of the whole cell in Ha for one walker (N, 3); complex where psi is."""
     kinetic = kinetic_energy(wavefunction, params, context, electrons)
     potential = ewald_energy(system.ewald, electrons)
@@ -30,9 +33,9 @@ def local_energies(
     params: dict,
     contexts: Context,
     systems: System,
-    walkers: jax.Array,
+    walkers: Float[Array, "k w n 3"],
     chunk: int,
-) -> jax.Array:
+) -> Inexact[Array, "k w"]:
     """Local energies of walkers of several configurations, at most `chunk` walkers at a time.
 
     Args:

@@ -1,5 +1,8 @@
 """Settings of the whole test suite: those of the commands, with strict shapes and dtypes."""
 
+# ruff: noqa: E402 (functions are wrapped before other modules import them)
+import importlib
+import inspect
 import os
 import tempfile
 from pathlib import Path
@@ -7,6 +10,21 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from beartype import beartype
+from jaxtyping import jaxtyped
+
+
+def check_shapes(name: str) -> None:
+    """Let the public functions of a module check the shapes and types in their signatures, for whoever imports them."""
+    module = importlib.import_module(name)
+    for key, function in list(vars(module).items()):
+        if inspect.isfunction(function) and function.__module__ == name and not key.startswith("_"):
+            setattr(module, key, jaxtyped(function, typechecker=beartype))
+
+
+# In the order in which they import each other.
+for checked in ("fnqs.configuration", "fnqs.ewald", "fnqs.hamiltonian"):
+    check_shapes(checked)
 
 from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig

@@ -19,15 +19,20 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def plot_training(rows: Sequence[MetricsRow], path: str | os.PathLike, *, title: str = "") -> None:
+    """Write the picture of `draw_training` as PNG.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    save_figure(draw_training(rows, title=title), path)
+
+
+def draw_training(rows: Sequence[MetricsRow], *, title: str = "") -> Figure:
     """Draw energy, variance, acceptance and time per step of one run, each with a running mean or median.
 
     Args:
         rows: lines of metrics.jsonl; a missing or null value leaves a gap.
-        path: the PNG.
         title: a line above.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     steps = np.array([row["step"] for row in rows], dtype=np.float64)
     figure = Figure(figsize=(9, 6.2), layout="constrained")
@@ -61,7 +66,7 @@ def plot_training(rows: Sequence[MetricsRow], path: str | os.PathLike, *, title:
         axis.set_xlabel("step")
     if title:
         figure.suptitle(title, x=0.01, ha="left")
-    save_figure(figure, path)
+    return figure
 
 
 def running_mean(values: np.ndarray) -> tuple[np.ndarray, int]:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -77,6 +77,34 @@ def from_table(kind: type[T], table: dict[str, Any], where: str) -> T:
         choices = _choices(kind, key)
         cure = f"; choose one of {', '.join(map(repr, choices))}" if choices else ""
         raise InputError(f"{where}: {key or 'the file'}: {reason}{cure}") from None
+
+
+Range = tuple[Callable[[Any], bool], str]
+"""A condition on a value, and the words that say it after "must be"."""
+
+POSITIVE: Range = (lambda x: 0 < x < float("inf")), "above 0"
+EVEN_N: Range = (lambda x: x >= 2 and x % 2 == 0), "even and 2 or more"
+PLAIN_NAME: Range = (
+    (lambda x: bool(x) and Path(x).name == x and not x.startswith(".")),
+    'a plain folder name without "/"',
+)
+
+
+def at_least(bound: float) -> Range:
+    """Make the range of finite numbers from a bound on."""
+    return (lambda x: bound <= x < float("inf")), f"{bound} or more"
+
+
+def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Range], where: str) -> None:
+    """Check values by their names; a value that is None or has no range is not checked.
+
+    Raises:
+        InputError: the first value that is out of its range.
+    """
+    for key, value in values.items():
+        valid, wanted = ranges.get(key, (None, ""))
+        if valid is not None and value is not None and not valid(value):
+            raise InputError(f"{where}: {key} is {value!r} but must be {wanted}")
 
 
 def to_table(settings: Any) -> dict[str, Any]:

@@ -26,6 +26,10 @@ PAIRS_AND_JASTROW = ("jastrow", "jastrow_hidden", "log_weights", "occupancies", 
 """Parts of the amplitude that turn the pairing, make the Jastrow factor and put the terms together."""
 
 
+TrainedPart = Literal["all", "heads", "low-rank"]
+"""All parameters; heads, those of pairing and Jastrow factor; or low-rank changes of every kernel."""
+
+
 class Trained(NamedTuple):
     """Which directions are trained.
 
@@ -34,7 +38,7 @@ class Trained(NamedTuple):
         rank: directions r of each kernel (d, d') that low-rank changes have: d W = U X with U (d, r) fixed.
     """
 
-    part: Literal["all", "heads", "low-rank"] = "all"
+    part: TrainedPart = "all"
     rank: int = 4
 
 

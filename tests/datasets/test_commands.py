@@ -8,6 +8,7 @@ from ase import units
 from ase.io import write
 
 from fnqs_data.commands import main
+from fnqs_data.generate.molecular import bond_length
 from fnqs_data.readers import progress
 from fnqs_data.store import shards
 from fnqs_data.store.store import open_dataset
@@ -50,8 +51,14 @@ def test_build_info_verify_plot(tmp_path, recipe, capsys):
     assert main(["info", str(folder)]) == 0
     assert capsys.readouterr().out == printed
     assert main(["verify", str(folder)]) == 0
+    capsys.readouterr()
     assert main(["plot", str(folder), "--output", str(tmp_path / "set.png")]) == 0
-    assert (tmp_path / "set.png").read_bytes().startswith(b"\x89PNG")
+    *peaks, written = capsys.readouterr().out.splitlines()
+    assert [line for line in peaks if line.startswith("sc")] == ["sc: g(r) has no peak of a bond"]
+    (bond,) = [line for line in peaks if line.startswith("pa3")]
+    assert float(bond.split()[-2]) == pytest.approx(bond_length(2.0), abs=0.03)  # half a bin, and two decimals
+    assert written == str(tmp_path / "set.png")
+    assert (tmp_path / "set.png").is_file()
     shard = folder / "shard-00000.array_record"
     shard.write_bytes(shard.read_bytes()[:-1])
     capsys.readouterr()

@@ -9,11 +9,14 @@ from fnqs_data.generate.disordered import (
     MORSE_RATE,
     Liquid,
     _Surroundings,
-    sample,
     screening_rate,
     trajectories,
 )
 from fnqs_data.generate.thermal import silvera_goldman
+
+
+def first_frame(liquid: Liquid, rng: np.random.Generator, **sweeps: int) -> np.ndarray:
+    return trajectories(liquid, rng, 1, **sweeps)[0]
 
 
 def box(batch: int, number: int, r_s: float) -> np.ndarray:
@@ -35,7 +38,7 @@ def test_bonds_fluctuate_as_the_temperature_says():
     # is r_e + 2 kT / (k r_e) + 3 a kT / (2 k) and its variance kT / k to leading order (k = 2 D a^2).
     batch, temperature = 1500, 1000.0
     liquid = Liquid(box(batch, 2, 8.0), np.full(batch, temperature), np.tile([1, 0], (batch, 1)), 0.3)
-    protons = sample(liquid, np.random.default_rng(1))
+    protons = first_frame(liquid, np.random.default_rng(1))
     bonds = np.linalg.norm(protons[:, 0] - protons[:, 1], axis=1)
     stiffness = 2 * MORSE_DEPTH * MORSE_RATE**2
     spread = temperature * units.kB / units.Hartree / stiffness
@@ -51,7 +54,7 @@ def test_bonds_fluctuate_as_the_temperature_says():
 def test_unbonded_protons_keep_apart():
     batch, number, r_s = 40, 8, 1.4
     liquid = Liquid(box(batch, number, r_s), np.full(batch, 2000.0), np.full((batch, number), -1), 0.9)
-    protons = sample(liquid, np.random.default_rng(2))
+    protons = first_frame(liquid, np.random.default_rng(2))
     edge = liquid.cells[0, 0, 0]
     difference = protons[:, :, None] - protons[:, None]
     difference -= edge * np.round(difference / edge)
@@ -62,7 +65,7 @@ def test_unbonded_protons_keep_apart():
 
 def test_sampling_is_reproducible():
     liquid = Liquid(box(3, 4, 1.5), np.full(3, 2000.0), np.full((3, 4), -1), 0.9)
-    first, second = (sample(liquid, np.random.default_rng(7), sweeps=6) for _ in range(2))
+    first, second = (first_frame(liquid, np.random.default_rng(7), sweeps=6) for _ in range(2))
     assert np.array_equal(first, second)
 
 
@@ -108,7 +111,7 @@ def test_molecules_of_a_liquid_stay_whole_and_apart():
 def test_one_image_is_enough_in_large_cells():
     # The same 54 protons with all images (as the small cells use) and with the nearest only.
     liquid = liquid_of("atomic", 4, 54, 1.2, 3000.0)
-    protons = sample(liquid, np.random.default_rng(8), sweeps=10)
+    protons = first_frame(liquid, np.random.default_rng(8), sweeps=10)
     around = _Surroundings(liquid, np.linalg.inv(liquid.cells), screening_rate(np.full(4, 1.2)))
     shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3) @ liquid.cells[0]
     for i in (0, 5):

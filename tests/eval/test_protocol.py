@@ -6,6 +6,7 @@ import tomllib
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from fnqs.errors import InputError
 from fnqs_data.store.record import Record
@@ -15,6 +16,7 @@ from fnqs_eval.transfer import held_out, item_result
 from fnqs_eval.transfer.default_protocol import default_protocol
 from fnqs_eval.transfer.item_result import HEADINGS, read_results
 from fnqs_eval.transfer.protocol import Item, check_protocol, item_records, read_protocol
+from fnqs_eval.transfer.protocol_picture import BEFORE, draw_item
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta, restore_params
 from fnqs_train.commands import train_main
 from fnqs_train.config import load_config
@@ -128,7 +130,11 @@ def test_every_item_has_energies_curves_and_forgetting(done):
         assert len(item.row()) == len(HEADINGS)
     derived = json.loads((done / "results.json").read_text())["items"][0]["derived"]
     assert derived["zero_shot_excess"] == pytest.approx(first.zero_shot_excess)
-    assert (done / "transfer.png").read_bytes().startswith(b"\x89PNG")
+    drawn = draw_item(Figure().add_subplot(), first)  # as in transfer.png
+    shown = [(x, y) for _, x, y, _ in drawn]
+    curves = [*first.fine_tuned.points[1:], *first.from_scratch.points]
+    assert shown == [*((point.step, point.energy) for point in curves), (BEFORE, first.zero_shot.energy)]
+    assert (done / "transfer.png").is_file()
 
 
 def test_trainings_are_runs_that_know_their_parent(done):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fnqs_eval.energies.table import EnergyResult, print_table, write_json
-from fnqs_eval.plots import plot_training, running_mean, running_median
+from fnqs_eval.plots import draw_training, plot_training, running_mean, running_median
 from fnqs_train.models.shipped import MODELS
 from fnqs_train.monitoring.metrics import read_metrics
+from fnqs_train.monitoring.metrics_row import column
 
 RESULT = EnergyResult(
     identifier="bcc-n08-00123",
@@ -100,39 +101,40 @@ def test_running_median_leaves_gaps_and_outliers_out():
     assert np.isnan(smooth[92:96]).all()
 
 
-def drawn(path):
-    """Fraction of pixels that are not white."""
-    return float(np.mean(np.any(matplotlib.image.imread(path)[..., :3] < 0.99, axis=-1)))
+PANELS = (("energy_per_atom", running_mean), ("variance_per_atom", running_median))
+PANELS += (("acceptance", running_mean), ("seconds_per_step", running_mean))
 
 
-def quarters(path):
-    """The same for the four panels of a picture of a training, each a quarter of it."""
-    image = np.any(matplotlib.image.imread(path)[..., :3] < 0.99, axis=-1)
-    rows, columns = (length // 2 for length in image.shape)
-    return [
-        float(part.mean()) for half in (image[:rows], image[rows:]) for part in (half[:, :columns], half[:, columns:])
-    ]
+def lines_of(axis):
+    """The dots and the smooth line of a panel, as (x, y) pairs."""
+    return [np.array(line.get_data(), np.float64) for line in axis.lines]
 
 
-PANELS = ("energy_per_atom", "variance_per_atom", "acceptance", "seconds_per_step")
-
-
-def test_every_panel_of_a_training_shows_something(tmp_path):
+def test_every_panel_of_a_training_shows_its_numbers(tmp_path):
     rows = read_metrics(MODELS / "foundation")  # the record of a real run
+    steps = [row["step"] for row in rows]
+    figure = draw_training(rows, title="try")
+    assert len(figure.axes) == len(PANELS)
+    for axis, (key, smoothed) in zip(figure.axes, PANELS, strict=True):
+        values = column(rows, key)
+        dots, smooth = lines_of(axis)
+        np.testing.assert_array_equal(dots, [steps, values])
+        np.testing.assert_array_equal(smooth, [steps, smoothed(values)[0]])
+        (low, high), shown = axis.get_ylim(), smooth[1][len(smooth[1]) // 2 :]
+        assert np.all((shown > low) & (shown < high))  # the second half is never cut off
+    assert figure.axes[1].get_yscale() == "log"
     plot_training(rows, tmp_path / "training.png", title="try")
-    shown = quarters(tmp_path / "training.png")
-    for panel, key in enumerate(PANELS):
-        without = [{name: value for name, value in row.items() if name != key} for row in rows]
-        plot_training(without, tmp_path / "without.png", title="try")
-        left = quarters(tmp_path / "without.png")
-        assert left[panel] < 0.8 * shown[panel]
-    assert not list(tmp_path.glob(".*"))
+    height, width, _ = matplotlib.image.imread(tmp_path / "training.png").shape
+    assert (width, height) == tuple(150 * figure.get_size_inches())
+    assert [path.name for path in tmp_path.iterdir()] == ["training.png"]
 
 
-def test_a_record_with_gaps_or_nothing_in_it_is_drawn(tmp_path):
+def test_a_record_with_gaps_or_nothing_in_it_is_drawn():
     rows = read_metrics(MODELS / "foundation")[:60]
     rows[30]["energy_per_atom"] = None
-    plot_training(rows, tmp_path / "gap.png")
-    plot_training([], tmp_path / "empty.png")
-    plot_training([{"step": 1}], tmp_path / "single.png")
-    assert drawn(tmp_path / "gap.png") > 1.02 * drawn(tmp_path / "empty.png") > 0
+    dots, _ = lines_of(draw_training(rows).axes[0])
+    assert np.flatnonzero(np.isnan(dots[1])).tolist() == [30]
+    assert all(len(line[0]) == 0 for axis in draw_training([]).axes for line in lines_of(axis))
+    for axis in draw_training([{"step": 1}]).axes:
+        assert [line[0].tolist() for line in lines_of(axis)] == [[1], [1]]
+        assert np.all(np.isnan(lines_of(axis)[0][1]))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from scipy.special import erfc
 
 from fnqs.configuration import Configuration, find_fault, wigner_seitz_radius
@@ -245,3 +246,12 @@ def test_shapes_depend_on_the_number_of_atoms_only():
             assert lists.images.shape == (images, 3)
             assert lists.waves.shape == (waves, 3)
             assert all(leaf.dtype == np.float64 for leaf in jax.tree.leaves(lists))
+
+
+def test_signatures_are_checked_in_the_tests():
+    lists = make_ewald(Configuration(4.0 * np.eye(3), 2.0 * FCC[:2], np.zeros(3)))
+    electrons = jnp.asarray(2.0 * FCC[2:])
+    assert ewald_energy(lists, electrons).shape == ()
+    for wrong in (electrons[:, :2], electrons[None], electrons.astype(int)):
+        with pytest.raises(TypeCheckError):
+            ewald_energy(lists, wrong)

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -217,11 +218,17 @@ def test_a_full_disk_leaves_the_earlier_step_and_nothing_half_written(tmp_path, 
         assert resolve_checkpoint(tmp_path).step == 10
 
 
-def test_digests_are_plain_json(tmp_path):
+def test_every_file_has_its_digest(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         save(checkpoints, 10)
-    digests = json.loads((tmp_path / "checkpoints" / "10" / "blake2b.json").read_text())
-    assert all(len(digest) == 32 for digest in digests.values())
+    step = tmp_path / "checkpoints" / "10"
+    digests = json.loads((step / "blake2b.json").read_text())
+    files = {path.relative_to(step).as_posix(): path for path in step.rglob("*") if path.is_file()}
+    del files["blake2b.json"]
+    assert {"meta/metadata", "params/_METADATA", "optimizer/_METADATA"} < set(files)
+    assert digests == {
+        name: hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for name, path in files.items()
+    }
 
 
 def test_what_is_being_read_is_not_deleted(tmp_path):

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import get_args
 
 from fnqs.cli.command_line import CommandParser, positive_float, positive_int, run_command
 from fnqs.cli.settings import to_table, to_toml
 from fnqs.cli.text_streams import lasting
 from fnqs.cli.versions import add_version_option
 from fnqs.errors import InputError
+from fnqs.optimisation.subspace import TrainedPart
 from fnqs.precision import configure
 from fnqs_data.store.store import Dataset
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta
@@ -199,7 +201,7 @@ def _finetune(arguments: list[str] | None) -> int:
     )
     parser.add_argument(
         "--train",
-        choices=("all", "heads", "low-rank"),
+        choices=get_args(TrainedPart),
         help="what is trained: all parameters, only those of the pairing head and the Jastrow factor, or low-rank "
         "changes of every kernel (default all)",
     )

@@ -5,15 +5,29 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from fnqs.cli.files import atomic_write, write_text_atomic
-from fnqs.cli.settings import apply_overrides, describe, from_table, read_toml, to_table, to_toml
+from fnqs.cli.settings import (
+    EVEN_N,
+    PLAIN_NAME,
+    POSITIVE,
+    Range,
+    apply_overrides,
+    at_least,
+    check_ranges,
+    describe,
+    from_table,
+    read_toml,
+    to_table,
+    to_toml,
+)
 from fnqs.errors import InputError
 from fnqs.model_config import ModelConfig
+from fnqs.optimisation.subspace import TrainedPart
 from fnqs_train.chunks import MemoryConfig
 
 CONFIG_NAME = "config.toml"
@@ -92,7 +106,7 @@ class OptimizerConfig:
     momentum: float = 0.95
     max_norm: float = 1.0
     clip_width: float = 5.0
-    train: Literal["all", "heads", "low-rank"] = "all"
+    train: TrainedPart = "all"
     rank: int = 4
 
 
@@ -272,10 +286,7 @@ def check_config(config: RunConfig, where: str) -> None:
     Raises:
         InputError: a value out of range, or two that do not go together.
     """
-    for key, value in _flat(to_table(config)).items():
-        valid, wanted = _RANGES.get(key, (None, ""))
-        if valid is not None and not valid(value):
-            raise InputError(f"{where}: {key} is {value!r} but must be {wanted}")
+    check_ranges(_flat(to_table(config)), _RANGES, where)
     if config.optimizer.train == "low-rank" and config.optimizer.method == "adam":
         raise InputError(
             f"{where}: optimizer.train = low-rank goes with method minsr or spring only: adam scales every parameter "
@@ -322,57 +333,49 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def _at_least(bound: float) -> tuple[Callable[[Any], bool], str]:
-    return (lambda x: bound <= x < float("inf")), f"{bound} or more"
-
-
-_POSITIVE: tuple[Callable[[Any], bool], str] = (lambda x: 0 < x < float("inf")), "above 0"
-_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "name": (
-        lambda x: bool(x) and Path(x).name == x and not x.startswith("."),
-        'a plain folder name without "/"',
-    ),
+_RANGES: dict[str, Range] = {
+    "name": PLAIN_NAME,
     "seed": ((lambda x: 0 <= x < 2**32), "between 0 and 2^32 - 1"),
-    "steps": _at_least(0),
+    "steps": at_least(0),
     "model.s_exponents": ((lambda x: len(x) > 0 and min(x) > 0), "one or more numbers above 0"),
     "model.p_exponents": ((lambda x: not x or min(x) > 0), "numbers above 0"),
-    "model.radial_functions": _at_least(1),
-    "model.features": _at_least(1),
+    "model.radial_functions": at_least(1),
+    "model.features": at_least(1),
     "model.level_bumps": ((lambda x: x == 0 or x >= 2), "0, or 2 and more"),
-    "model.vectors": _at_least(1),
-    "model.amplitudes": _at_least(1),
-    "model.occupancies": _at_least(1),
-    "model.message_rounds": _at_least(0),
-    "model.proton_features": _at_least(1),
-    "model.proton_rounds": _at_least(0),
-    "model.determinants": _at_least(1),
-    "sampling.walkers_per_configuration": _at_least(2),
-    "sampling.configurations_per_step": _at_least(1),
-    "sampling.sweeps": _at_least(1),
-    "sampling.equilibration_sweeps": _at_least(0),
-    "sampling.stale_after": _at_least(0),
-    "sampling.refresh_sweeps": _at_least(0),
+    "model.vectors": at_least(1),
+    "model.amplitudes": at_least(1),
+    "model.occupancies": at_least(1),
+    "model.message_rounds": at_least(0),
+    "model.proton_features": at_least(1),
+    "model.proton_rounds": at_least(0),
+    "model.determinants": at_least(1),
+    "sampling.walkers_per_configuration": at_least(2),
+    "sampling.configurations_per_step": at_least(1),
+    "sampling.sweeps": at_least(1),
+    "sampling.equilibration_sweeps": at_least(0),
+    "sampling.stale_after": at_least(0),
+    "sampling.refresh_sweeps": at_least(0),
     "sampling.target_acceptance": ((lambda x: 0 < x < 1), "between 0 and 1"),
-    "optimizer.learning_rate": _POSITIVE,
-    "optimizer.decay_steps": _POSITIVE,
-    "optimizer.cooldown_steps": _at_least(0),
-    "optimizer.damping": _POSITIVE,
+    "optimizer.learning_rate": POSITIVE,
+    "optimizer.decay_steps": POSITIVE,
+    "optimizer.cooldown_steps": at_least(0),
+    "optimizer.damping": POSITIVE,
     "optimizer.momentum": ((lambda x: 0 <= x < 1), "0 or more and below 1"),
-    "optimizer.max_norm": _POSITIVE,
-    "optimizer.clip_width": _POSITIVE,
-    "optimizer.rank": _at_least(1),
-    "checkpoint.every_steps": _at_least(1),
-    "checkpoint.keep": _at_least(2),
-    "checkpoint.every_nth_kept": _at_least(1),
-    "memory.energy_walkers": _at_least(0),
-    "memory.gradient_walkers": _at_least(0),
-    "memory.prepared_bytes": _at_least(0),
-    "log.every_steps": _at_least(1),
-    "transfer.walkers": _at_least(2),
-    "transfer.equilibration_sweeps": _at_least(0),
-    "transfer.evaluation_sweeps": _at_least(20),
-    "transfer.target_error": _POSITIVE,
-    "transfer.configurations": _at_least(1),
-    "transfer.number": ((lambda x: x >= 2 and x % 2 == 0), "even and 2 or more"),
-    "transfer.finetune_steps": _at_least(1),
+    "optimizer.max_norm": POSITIVE,
+    "optimizer.clip_width": POSITIVE,
+    "optimizer.rank": at_least(1),
+    "checkpoint.every_steps": at_least(1),
+    "checkpoint.keep": at_least(2),
+    "checkpoint.every_nth_kept": at_least(1),
+    "memory.energy_walkers": at_least(0),
+    "memory.gradient_walkers": at_least(0),
+    "memory.prepared_bytes": at_least(0),
+    "log.every_steps": at_least(1),
+    "transfer.walkers": at_least(2),
+    "transfer.equilibration_sweeps": at_least(0),
+    "transfer.evaluation_sweeps": at_least(20),
+    "transfer.target_error": POSITIVE,
+    "transfer.configurations": at_least(1),
+    "transfer.number": EVEN_N,
+    "transfer.finetune_steps": at_least(1),
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from fnqs.errors import InputError
+from fnqs.optimisation.subspace import TrainedPart
 from fnqs_data.store.record import Record, encode_record
 from fnqs_data.store.store import Dataset, open_dataset
 from fnqs_data.store.write import write_dataset
@@ -32,7 +32,7 @@ def finetune_config(
     walkers: int,
     together: int,
     learning_rate: float | None = None,
-    part: Literal["all", "heads", "low-rank"] = "all",
+    part: TrainedPart = "all",
     rank: int | None = None,
 ) -> RunConfig:
     """Set up a short training with the model of `parent`; what is None is as there.

@@ -23,8 +23,10 @@ DISORDERED = ("liquid-atomic", "liquid-molecular", "liquid-mixed")
 MORSE_DEPTH = 38297.0 * units.invcm / units.Hartree
 MORSE_DISTANCE = 0.74144 / units.Bohr
 _FREQUENCY = 4401.21 * units.invcm / units.Hartree
-_REDUCED_MASS = 0.5 * 1.00727646688 * units._amu / units._me
-MORSE_RATE = _FREQUENCY * np.sqrt(_REDUCED_MASS / (2 * MORSE_DEPTH))
+PROTON_MASS = 1.00727646688 * units._amu / units._me
+"""In electron masses (CODATA, Huber and Herzberg's isotope)."""
+
+MORSE_RATE = _FREQUENCY * np.sqrt(PROTON_MASS / 2 / (2 * MORSE_DEPTH))
 
 WALL = 5.0
 """Stiffness (Ha/bohr^2) of the wall that keeps protons apart by a little more than the closest distance."""
@@ -72,11 +74,6 @@ def screening_rate(r_s: np.ndarray) -> np.ndarray:
     """Thomas-Fermi screening (1/bohr) of an electron gas with r_s in bohr."""
     fermi = (9 * np.pi / 4) ** (1 / 3) / r_s
     return np.sqrt(4 * fermi / np.pi)
-
-
-def sample(liquid: Liquid, rng: np.random.Generator, sweeps: int = SWEEPS) -> np.ndarray:
-    """Protons (B, N, 3) in bohr after Metropolis sweeps from random places: the first frame of `trajectories`."""
-    return trajectories(liquid, rng, 1, sweeps)[0]
 
 
 def trajectories(

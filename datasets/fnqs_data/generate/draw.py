@@ -10,10 +10,10 @@ from scipy.spatial.transform import Rotation
 from fnqs.configuration import SHORTEST_BOND, Configuration, find_cell_fault, fold_twist
 from fnqs.errors import InputError
 from fnqs_data.generate.crystals import ATOMIC_CRYSTALS, lattice
-from fnqs_data.generate.disordered import DISORDERED, Liquid, trajectories
+from fnqs_data.generate.disordered import DISORDERED, PROTON_MASS, Liquid, trajectories
 from fnqs_data.generate.molecular import MOLECULAR_CRYSTALS, bond_length, molecular_lattice, place_molecules
 from fnqs_data.generate.recipe import Family, Range
-from fnqs_data.generate.thermal import PROTON_MASS, molecule_frequency, proton_frequency, rms_displacement
+from fnqs_data.generate.thermal import molecule_frequency, proton_frequency, rms_displacement
 
 MOST_ATTEMPTS = 50
 """Rounds of drawing what is still missing before a family is declared impossible."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase import units
 
-from fnqs_data.generate.disordered import screening_rate
-
-PROTON_MASS = 1.00727646688 * units._amu / units._me
-"""In electron masses (CODATA, Huber and Herzberg's isotope)."""
+from fnqs_data.generate.disordered import PROTON_MASS, screening_rate
 
 # I. F. Silvera and V. V. Goldman, J. Chem. Phys. 69, 4209 (1978), atomic units; the three-body average C9 included.
 _ALPHA, _BETA, _GAMMA = 1.713, 1.5671, 0.00993

@@ -41,7 +41,17 @@ def plot_records(records: Sequence[Record], path: Path, title: str) -> dict[str,
 
     Returns:
         Where g(r) of each phase peaks at the bond length, bohr; None for a phase without such a peak.
+
+    Raises:
+        OSError: the file cannot be written.
     """
+    figure, peaks = draw_records(records, title)
+    _write(figure, path)
+    return peaks
+
+
+def draw_records(records: Sequence[Record], title: str) -> tuple[Figure, dict[str, float | None]]:
+    """Draw the picture of `plot_records`; returns it with the peaks."""
     edges = np.linspace(0.0, LONGEST, 91)
     members: dict[str, list[Record]] = {}
     for record in records:
@@ -76,8 +86,7 @@ def plot_records(records: Sequence[Record], path: Path, title: str) -> dict[str,
             f"{phase}, N = {record.n_atoms}, r_s = {record.wigner_seitz_radius:.2f}\nlines: below {LONGEST_BOND} bohr",
             fontsize=10,
         )
-    _write(figure, path)
-    return peaks
+    return figure, peaks
 
 
 def _sample(group: Sequence[Record]) -> list:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
-from importlib.metadata import version
-from pathlib import Path
 
-from fnqs.cli.command_line import nonnegative_int, positive_float, positive_int
+from fnqs.cli.command_line import positive_float, positive_int
 from fnqs.errors import InputError
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.dmc.project import DmcSettings, project_with_journal
 from fnqs_eval.dmc.projector import BLOCK
 from fnqs_eval.dmc.result import print_table, result_from_json, with_zero, write_csv, write_json
-from fnqs_eval.energies.journal import SUFFIX, Journal, fingerprint
-from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta
-from fnqs_train.commands import add_configuration_options
+from fnqs_eval.energies.sampling_command import add_sampling_options, open_journal, output_path, provenance_of
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.config import load_config
 from fnqs_train.loading import load_params, read_selected
-from fnqs_train.models.shipped import results_folder
 
 
 def add_dmc(commands) -> None:
@@ -38,22 +33,19 @@ def add_dmc(commands) -> None:
         "  fnqs-evaluate dmc runs/quickstart --configurations my.extxyz --frames 0 --time-steps 0.02,0.01\n"
         "  fnqs-evaluate dmc foundation --configurations my.extxyz --time-steps 0.04,0.02,0.01 --error 2e-4",
     )
-    parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=Path, help="run folder, a step in it, or the name foundation"
+    add_sampling_options(
+        parser,
+        prefix="dmc",
+        walkers=256,
+        error=5e-4,
+        stops="at which each time step stops by itself (default 0.0005)",
+        also="a CSV",
     )
-    add_configuration_options(parser)
     parser.add_argument(
         "--time-steps",
         metavar="TAU,...",
         default="0.02,0.01",
         help="1/Ha; two or more are extrapolated to 0 (default 0.02,0.01)",
-    )
-    parser.add_argument("--walkers", type=positive_int, default=256, help="constant number of walkers (default 256)")
-    parser.add_argument(
-        "--error",
-        type=positive_float,
-        default=5e-4,
-        help="standard error of E/N, Ha per atom, at which each time step stops by itself (default 0.0005)",
     )
     parser.add_argument(
         "--blocks",
@@ -61,14 +53,6 @@ def add_dmc(commands) -> None:
         type=positive_int,
         default=400,
         help=f"blocks of {BLOCK} time steps after which it stops in any case (default 400)",
-    )
-    parser.add_argument(
-        "--equilibration",
-        metavar="SWEEPS",
-        type=positive_int,
-        default=0,
-        help="moves before the projection, at least (default: as many as the walkers need to forget where they "
-        "started)",
     )
     parser.add_argument(
         "--projection",
@@ -85,14 +69,6 @@ def add_dmc(commands) -> None:
         help="imaginary time in 1/Ha over which energies carry the mean weights of earlier steps (default 10): longer "
         "takes more of the bias of a small population away and makes more noise",
     )
-    parser.add_argument("--seed", type=nonnegative_int, default=0, help="of walkers and moves (default 0)")
-    parser.add_argument(
-        "--output",
-        metavar="FILE",
-        type=Path,
-        help="JSON with the same numbers (default <run folder>/dmc-<name of the file>.json); a CSV beside it",
-    )
-    parser.add_argument("--restart", action="store_true", help="forget what a run that was cut off left in its journal")
     parser.set_defaults(run=run_dmc)
 
 
@@ -100,9 +76,7 @@ def run_dmc(options: argparse.Namespace) -> int:
     """Project what is asked for, print the table and write the files."""
     time_steps = parse_time_steps(options.time_steps)
     checkpoint = resolve_checkpoint(options.checkpoint)
-    output = options.output or results_folder(checkpoint.run_folder) / f"dmc-{options.configurations.stem}.json"
-    if output.suffix == ".csv":
-        raise InputError(f"--output {output}: name the JSON file; the CSV file is written beside it")
+    output = output_path(options, checkpoint, "dmc", (".csv",))
     config = load_config(checkpoint.run_folder)
     records = read_selected(options.configurations, options.frames)
     params = load_params(checkpoint, config)
@@ -116,19 +90,8 @@ def run_dmc(options: argparse.Namespace) -> int:
         window=options.window,
         seed=options.seed,
     )
-    provenance = {
-        "run": config.name,
-        "step": checkpoint.step,
-        "checkpoint": restore_meta(checkpoint),
-        "configurations": str(options.configurations),
-        "settings": dataclasses.asdict(settings),
-        "versions": {name: version(name) for name in ("fnqs", "jax", "numpy")},
-        "spin": "unpolarised; the same twist for both spins",
-    }
-    journal_path = output.with_name(output.name + SUFFIX)
-    if options.restart:
-        journal_path.unlink(missing_ok=True)
-    with Journal(journal_path, fingerprint(checkpoint, settings, records), result_from_json) as journal:
+    provenance = provenance_of(checkpoint, config, settings, options.configurations)
+    with open_journal(options, output, checkpoint, settings, records, from_json=result_from_json) as journal:
         results = project_with_journal(
             WaveFunction(config.model), params, records, settings, journal, lambda text: print(text, file=sys.stderr)
         )

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from fnqs_eval.energies.statistics import v_score
 from fnqs_eval.energies.table import EnergyResult
 from fnqs_eval.energies.twists import TwistSet, twist_average
 from fnqs_train.config import RunConfig, recipe_path
+
+Reference = Literal["first", "lowest"]
+"""The configuration from which energy differences are taken: the first one, or that of the lowest energy."""
 
 
 def at_twists(records: Sequence[Record], sets: Sequence[TwistSet]) -> list[Record]:
@@ -78,7 +82,7 @@ def finish(
     rows: Sequence[EnergyResult],
     records: Sequence[Record],
     distribution: TrainingDistribution | None,
-    relative_to: str,
+    relative_to: Reference,
 ) -> list[EnergyResult]:
     """Add the distance from the training set, the judgement, the label's convention and E - E_reference.
 
@@ -86,7 +90,7 @@ def finish(
         rows: results, every configuration's twists together and in the order of the records.
         records: one a configuration.
         distribution: of the training set, or None where it is not at hand.
-        relative_to: "first" or "lowest" configuration.
+        relative_to: the reference configuration.
     """
     distances = [None if distribution is None else distribution.distance(record) for record in records]
     finished, place = [], 0

@@ -36,7 +36,6 @@ class EnergyResult:
         variance_per_atom: variance of the local energy of the cell over N, Ha^2.
         acceptance: fraction of accepted moves.
         v_score: N Var / E^2 of the cell.
-        pressure: GPa, if estimated.
         label_energy_per_atom: energy that came with the configuration, Ha.
         label_convention: how that energy was computed, as far as its file says.
         effective_samples: independent local energies that would give the same error.
@@ -61,7 +60,6 @@ class EnergyResult:
     variance_per_atom: float
     acceptance: float
     v_score: float
-    pressure: float | None = None
     label_energy_per_atom: float | None = None
     label_convention: str = ""
     effective_samples: float | None = None
@@ -98,7 +96,6 @@ def print_table(results: Sequence[EnergyResult], *, title: str = "", stream: Tex
         ("V-score", lambda r: f"{r.v_score:.1e}", True),
         ("E/N - first\n(mHa)", lambda r: _relative(r), True),
         ("relia-\nbility", lambda r: r.reliability, False),
-        ("P\n(GPa)", lambda r: None if r.pressure is None else f"{r.pressure:.0f}", True),
         ("label E/N\n(Ha)", lambda r: _optional(r.label_energy_per_atom, "{:.5f}"), True),
     ]
     rows = [[text(result) for _, text, _ in columns] for result in results]
@@ -139,7 +136,6 @@ def write_json(
             "label_energy_per_atom": "Ha",
             "relative_energy": "Ha",
             "relative_error": "Ha",
-            "pressure": "GPa",
             "twist": "fractions of the reciprocal lattice vectors",
         },
         "provenance": dict(provenance or {}),

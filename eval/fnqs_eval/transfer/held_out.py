@@ -22,12 +22,13 @@ from fnqs_eval.energies.table import EnergyResult
 from fnqs_eval.transfer.item_result import Forgetting, ItemResult
 from fnqs_eval.transfer.learning_curve import Curve, Point, evaluated_steps, mean_point
 from fnqs_eval.transfer.protocol import Item, Protocol
-from fnqs_train.checkpointing.checkpoint import FOLDER_NAME, CheckpointPath
+from fnqs_train.checkpointing.checkpoint import CheckpointPath
 from fnqs_train.config import RunConfig
 from fnqs_train.finetune import finetune_config
 from fnqs_train.loop import train
 from fnqs_train.monitoring.metrics import read_metrics
 from fnqs_train.monitoring.metrics_row import column
+from fnqs_train.run_folder import steps_done
 
 SAVED = 100
 """Steps between two checkpoints of a training: what a kill can cost at most."""
@@ -163,8 +164,7 @@ class _Training:
         """Train on to a step, from the latest checkpoint; steps must be asked for in ascending order."""
         if self._params is not None and step == self._step > 0:
             return self._params
-        saved = self._folder / FOLDER_NAME
-        done = max((int(path.name) for path in saved.glob("*") if path.name.isdigit()), default=0)
+        done = steps_done(self._folder) or 0
         if done > step:
             raise InputError(
                 f"{self._folder}: the training is at step {done} already, and step {step} was not evaluated on the "

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from fnqs.cli.settings import describe, from_table, read_toml
+from fnqs.cli.settings import (
+    EVEN_N,
+    PLAIN_NAME,
+    POSITIVE,
+    Range,
+    at_least,
+    check_ranges,
+    describe,
+    from_table,
+    read_toml,
+)
 from fnqs.errors import InputError
+from fnqs.optimisation.subspace import TrainedPart
 from fnqs_data.generate.build import cached_dataset
 from fnqs_data.readers import read_records
 from fnqs_data.store.record import Record
@@ -46,7 +57,7 @@ class Item:
     together: int = 4
     finetune_steps: int = 200
     scratch_steps: int = 2000
-    train: Literal["all", "heads", "low-rank"] = "all"
+    train: TrainedPart = "all"
     rank: int = 4
 
     @property
@@ -108,12 +119,12 @@ def check_protocol(table: dict[str, Any], path: str) -> tuple[Protocol, list[Ite
     if not isinstance(defaults, dict) or {"name", "data", "split"} & defaults.keys():
         raise InputError(f"{path}: [defaults] holds keys that many items share, such as walkers; not name, data, split")
     protocol = from_table(Protocol, table, path)
-    _check(protocol, _PROTOCOL_RANGES, path)
+    check_ranges(vars(protocol), _PROTOCOL_RANGES, path)
     items: list[Item] = []
     for place, item in enumerate(tables, start=1):
         where = f"{path}: [[item]] {place}"
         items.append(from_table(Item, {**defaults, **item}, where))
-        _check(items[-1], _ITEM_RANGES, where)
+        check_ranges(vars(items[-1]), _ITEM_RANGES, where)
         if (items[-1].data is None) == (not items[-1].splits):
             raise InputError(f"{where}: give either data (a recipe, folder or file) or split (of the run's own data)")
         if items[-1].name in [other.name for other in items[:-1]]:
@@ -188,38 +199,23 @@ def _spread(source: Dataset | Sequence[Record], chosen: np.ndarray, item: Item, 
     return [source[int(ordered[place])] for place in places] if count else []
 
 
-def _check(settings: Any, ranges: dict[str, tuple[Callable[[Any], bool], str]], where: str) -> None:
-    for key, (valid, wanted) in ranges.items():
-        value = getattr(settings, key)
-        if value is not None and not valid(value):
-            raise InputError(f"{where}: {key} is {value!r} but must be {wanted}")
-
-
-def _at_least(bound: int) -> tuple[Callable[[Any], bool], str]:
-    return (lambda x: x >= bound), f"{bound} or more"
-
-
-_POSITIVE: tuple[Callable[[Any], bool], str] = (lambda x: 0 < x < float("inf")), "above 0"
-_PROTOCOL_RANGES = {
-    "within": _POSITIVE,
-    "error": _POSITIVE,
-    "walkers": _at_least(2),
-    "equilibration_sweeps": _at_least(0),
-    "measurements": _at_least(2),
-    "forgetting_configurations": _at_least(0),
-    "forgetting_error": _POSITIVE,
-    "seed": _at_least(0),
+_PROTOCOL_RANGES: dict[str, Range] = {
+    "within": POSITIVE,
+    "error": POSITIVE,
+    "walkers": at_least(2),
+    "equilibration_sweeps": at_least(0),
+    "measurements": at_least(2),
+    "forgetting_configurations": at_least(0),
+    "forgetting_error": POSITIVE,
+    "seed": at_least(0),
 }
-_ITEM_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "name": (
-        lambda x: bool(x) and Path(x).name == x and not x.startswith((".", "_")),
-        'a plain folder name without "/"',
-    ),
-    "configurations": _at_least(1),
-    "number": ((lambda x: x >= 2 and x % 2 == 0), "even and 2 or more"),
-    "walkers": _at_least(2),
-    "together": _at_least(1),
-    "finetune_steps": _at_least(1),
-    "scratch_steps": _at_least(1),
-    "rank": _at_least(1),
+_ITEM_RANGES: dict[str, Range] = {
+    "name": ((lambda x: PLAIN_NAME[0](x) and not x.startswith("_")), PLAIN_NAME[1]),
+    "configurations": at_least(1),
+    "number": EVEN_N,
+    "walkers": at_least(2),
+    "together": at_least(1),
+    "finetune_steps": at_least(1),
+    "scratch_steps": at_least(1),
+    "rank": at_least(1),
 }

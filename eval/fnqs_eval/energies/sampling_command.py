@@ -1,0 +1,110 @@
+"""What the commands that sample have in common (energies and dmc): options, results, journal."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fnqs.cli.command_line import nonnegative_int, positive_float, positive_int
+from fnqs.errors import InputError
+from fnqs_data.store.record import Record
+from fnqs_eval.energies.journal import SUFFIX, Journal, fingerprint
+from fnqs_train.checkpointing.checkpoint import CheckpointPath, restore_meta
+from fnqs_train.commands import add_configuration_options
+from fnqs_train.config import RunConfig
+from fnqs_train.models.shipped import results_folder
+
+
+def add_sampling_options(
+    parser: argparse.ArgumentParser, *, prefix: str, walkers: int, error: float, stops: str, also: str
+) -> None:
+    """Add checkpoint, configurations, walkers, error, equilibration, seed, output and restart.
+
+    Args:
+        parser: of the command.
+        prefix: beginning of the name of the results' file.
+        walkers: default number of walkers of a configuration.
+        error: default of the standard error of E/N, Ha per atom.
+        stops: what is said of this error.
+        also: what is written besides the JSON.
+    """
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="run folder, a step in it, or the name of a model that comes with fnqs: foundation",
+    )
+    add_configuration_options(parser)
+    parser.add_argument(
+        "--walkers", type=positive_int, default=walkers, help=f"walkers of each configuration (default {walkers})"
+    )
+    parser.add_argument(
+        "--error", type=positive_float, default=error, help=f"standard error of E/N, Ha per atom, {stops}"
+    )
+    parser.add_argument(
+        "--equilibration",
+        metavar="SWEEPS",
+        type=positive_int,
+        default=200,
+        help="all-electron Metropolis moves before anything counts (default 200)",
+    )
+    parser.add_argument(
+        "--seed", type=nonnegative_int, default=0, help="of walkers, moves and random twists (default 0)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help=f"JSON with the same numbers (default <run folder>/{prefix}-<name of the file>.json); {also} beside it",
+    )
+    parser.add_argument("--restart", action="store_true", help="forget what a run that was cut off left in its journal")
+
+
+def output_path(options: argparse.Namespace, checkpoint: CheckpointPath, prefix: str, beside: Sequence[str]) -> Path:
+    """Return where the JSON goes.
+
+    Raises:
+        InputError: --output has one of the suffixes of the files beside it.
+    """
+    name = f"{prefix}-{options.configurations.stem}.json"
+    output: Path = options.output or results_folder(checkpoint.run_folder) / name
+    if output.suffix in beside:
+        raise InputError(f"--output {output}: name the JSON file; the others are written beside it")
+    return output
+
+
+def open_journal(
+    options: argparse.Namespace,
+    output: Path,
+    checkpoint: CheckpointPath,
+    settings: Any,
+    records: Iterable[Record],
+    twists: Any = None,
+    from_json: Callable[[Mapping[str, Any]], Any] | None = None,
+) -> Journal:
+    """Open the journal beside the results, a new one with --restart; see `Journal` and `fingerprint`.
+
+    Raises:
+        InputError: the journal is of something else, or damaged.
+    """
+    path = output.with_name(output.name + SUFFIX)
+    if options.restart:
+        path.unlink(missing_ok=True)
+    return Journal(path, fingerprint(checkpoint, settings, records, twists), from_json)
+
+
+def provenance_of(checkpoint: CheckpointPath, config: RunConfig, settings: Any, source: Path) -> dict[str, Any]:
+    """Where results come from, as JSON values: run, step, file, settings (a dataclass) and versions."""
+    return {
+        "run": config.name,
+        "step": checkpoint.step,
+        "checkpoint": restore_meta(checkpoint),
+        "configurations": str(source),
+        "settings": dataclasses.asdict(settings),
+        "versions": {name: version(name) for name in ("fnqs", "jax", "numpy")},
+        "spin": "unpolarised; the same twist for both spins",
+    }
