@@ -16,6 +16,7 @@ from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.devices import use_every_core
 from fnqs_eval.energies.energy import EvaluationSettings, _Active, _empty, _Sampler, evaluate_in_turns
+from fnqs_eval.energies.sampling_progress import SamplingProgress
 from fnqs_eval.energies.slots import MEASUREMENTS, put
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.config import load_config
@@ -61,7 +62,7 @@ def main() -> None:
         max_measurements=4096,
     )
     number = records[0].number
-    sampler = _Sampler(wavefunction, params, settings, number, False, len(records))
+    sampler = _Sampler(wavefunction, params, settings, number, False, len(records), SamplingProgress())
     turn = list(enumerate([record for record in records if record.number == number][: sampler.slots.number]))
     one, _ = seconds(lambda: [make_system(record.configuration, config.model) for _, record in turn])
     systems = sampler._prepare(turn)
