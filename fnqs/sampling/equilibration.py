@@ -31,8 +31,8 @@ FACTOR = 2.5
 FEWEST = 8
 """Points of the history that a verdict needs: with fewer, a slow drift hides in the noise."""
 
-OUTLIER = 5.0
-"""Mean absolute deviations from the median at which the signal of a walker is cut off, so that one does not decide."""
+OUTLIER = 8.0
+"""Median absolute deviations from the median at which the signal is cut off, so that no walker alone decides."""
 
 
 SWEEPS_AT_LEAST, SWEEPS_AN_ELECTRON = 400, 20
@@ -129,8 +129,9 @@ class History:
         memory, memory_error = _mean(np.mean(self._memory[quarter:], axis=0))
         if points < FEWEST:
             return Verdict(False, self._sweeps[-1], memory, memory_error, np.nan, np.nan)
-        before, after = (np.mean(part, axis=0) for part in (self._signal[half // 2 : half], self._signal[half:]))
-        drift, drift_error = _mean(_cut(after - before))
+        signal = _cut(np.array(self._signal[half // 2 :]))
+        before, after = np.split(signal, [half - half // 2])
+        drift, drift_error = _mean(np.mean(after, axis=0) - np.mean(before, axis=0))
         fallen = next((i for i, values in enumerate(self._memory) if _has_fallen(values)), None)
         enough = fallen is not None and self._sweeps[-1] >= FACTOR * self._sweeps[fallen]
         flat = abs(memory) <= self._tolerance * memory_error and abs(drift) <= self._tolerance * drift_error
@@ -143,13 +144,13 @@ def _has_fallen(memory: np.ndarray) -> bool:
 
 
 def _cut(values: np.ndarray) -> np.ndarray:
-    """Leave non-finite values out and cut outliers off."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return finite
-    centre = np.median(finite)
-    spread = OUTLIER * np.mean(np.abs(finite - centre))
-    return np.clip(finite, centre - spread, centre + spread)
+    """Cut outliers (T, n) off, all at the same two bounds: so what is stationary stays so, however skew it is."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        return np.zeros_like(values)
+    centre = np.median(values[finite])
+    spread = OUTLIER * np.median(np.abs(values[finite] - centre))
+    return np.clip(np.where(finite, values, centre), centre - spread, centre + spread)
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:

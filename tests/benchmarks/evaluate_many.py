@@ -15,8 +15,9 @@ from fnqs.precision import configure
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.devices import use_every_core
-from fnqs_eval.energies.energy import EvaluationSettings, _Active, _empty, _put, _Sampler, evaluate_in_turns
-from fnqs_eval.energies.slots import MEASUREMENTS
+from fnqs_eval.energies.energy import EvaluationSettings, _Active, _empty, _Sampler, evaluate_in_turns
+from fnqs_eval.energies.sampling_progress import SamplingProgress
+from fnqs_eval.energies.slots import MEASUREMENTS, put
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.config import load_config
 from fnqs_train.loading import load_params, read_selected
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--frames", default=None)
     parser.add_argument("--error", type=float, default=1e-3)
     parser.add_argument("--walkers", type=int, default=64)
-    parser.add_argument("--equilibration", type=int, default=200)
+    parser.add_argument("--equilibration", type=int, default=0)
     parser.add_argument("--between", type=int, default=10)
     parser.add_argument("--parts-only", action="store_true", help="the parts of the cost, without the whole")
     options = parser.parse_args()
@@ -60,23 +61,26 @@ def main() -> None:
         target_error=options.error,
         max_measurements=4096,
     )
-    number = records[0].n_atoms
-    sampler = _Sampler(wavefunction, params, settings, number, False, len(records))
-    turn = list(enumerate([record for record in records if record.n_atoms == number][: sampler.slots]))
+    number = records[0].number
+    sampler = _Sampler(wavefunction, params, settings, number, False, len(records), SamplingProgress())
+    turn = list(enumerate([record for record in records if record.number == number][: sampler.slots.number]))
     one, _ = seconds(lambda: [make_system(record.configuration, config.model) for _, record in turn])
     systems = sampler._prepare(turn)
     ready, compile_ready = seconds(lambda: list(sampler._equilibrated(turn, systems)))
-    ready_ones = [own for _, _, own in sampler._equilibrated(turn, systems)]
-    state = _empty(ready_ones[0], sampler.slots)
-    for slot, own in zip(sampler.slot_of, ready_ones, strict=False):
-        _put(state, slot, own)
-    parts, compile_parts = seconds(lambda: sampler._part(state, [_Active(record) for _, record in turn]))
+    ready_ones = list(sampler._equilibrated(turn, systems))
+    state = _empty(ready_ones[0][2], sampler.slots.number)
+    for slot, (_, _, own) in zip(sampler.slots.order, ready_ones, strict=False):
+        put(state, int(slot), own)
+    parts, compile_parts = seconds(
+        lambda: sampler._part(state, [_Active(item.record, item.start) for _, item, _ in ready_ones])
+    )
     each = len(turn)
-    place = f"{sampler.slots} slots in groups of {sampler.group} on {sampler.devices} devices"
+    slots = sampler.slots
+    place = f"{slots.number} slots in groups of {slots.size} on {slots.devices} devices"
     print(f"N = {number}, {options.walkers} walkers, {place}")
     print(f"first calls, compilation included: {compile_ready:.1f} and {compile_parts:.1f} s")
     print(f"integrals of a configuration        {1e3 * one / each:8.1f} ms (while others are sampled)")
-    print(f"{options.equilibration} sweeps of equilibration        {1e3 * ready / each:8.1f} ms")
+    print(f"equilibration                        {1e3 * ready / each:8.1f} ms")
     print(f"{MEASUREMENTS} measurements                     {1e3 * parts / each:8.1f} ms")
     if options.parts_only:
         return

@@ -40,7 +40,7 @@ PATIENT = 4
 """Sweeps of an equilibration over those after which the memory had fallen; more than FACTOR, as no energy is tested."""
 
 FEWEST, FEWEST_AN_ELECTRON = 20, 5
-"""Sweeps of an equilibration at least: so many, and so many times N; an exchange forgets spins sooner than places."""
+"""Sweeps of an equilibration at least: so many, and so many times N max(1, r_s): charges relax later than spins."""
 
 
 class Learned(NamedTuple):
@@ -101,8 +101,8 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mes
 
     Fresh configurations start from one electron a proton, others from their walkers. All are moved until none of them
     remembers the spin patterns that they came with (`fnqs.sampling.equilibration`): PATIENT times as long as the memory
-    took to fall below FORGOTTEN, no less than sampling.equilibration_sweeps and FEWEST sweeps and FEWEST_AN_ELECTRON
-    times N, and no more than `longest`; settled (K,) says which of them came so far.
+    took to fall below FORGOTTEN, no less than sampling.equilibration_sweeps nor than N and density ask for (FEWEST)
+    and no more than `longest`; settled (K,) says which of them came so far.
     """
     move, axis = MOVES[sampling.move], walker_axis(mesh)
 
@@ -117,7 +117,8 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mes
         patterns = spin_patterns(contexts, walkers)
         forgotten = FORGOTTEN * axis.mean(jnp.mean(patterns**2, axis=(1, 2)))
         density = jnp.max(contexts.density.astype(jnp.float32))
-        fewest = max(sampling.equilibration_sweeps, FEWEST + FEWEST_AN_ELECTRON * walkers.shape[2])
+        needed = FEWEST + FEWEST_AN_ELECTRON * walkers.shape[2] * jnp.maximum(density, 1)
+        fewest = jnp.maximum(needed, float(sampling.equilibration_sweeps))
         most = SWEEPS_AT_LEAST + SWEEPS_AN_ELECTRON * walkers.shape[2] * jnp.maximum(density**2, 1)
 
         def settled(rounds, fallen):
@@ -125,8 +126,8 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mes
 
         def goes_on(state):
             rounds, _, _, fallen, _ = state
-            sweeps = rounds * ROUND
-            unsettled = ~jnp.all(settled(rounds, fallen)) & (sweeps.astype(jnp.float32) < most)
+            sweeps = (rounds * ROUND).astype(jnp.float32)
+            unsettled = ~jnp.all(settled(rounds, fallen)) & (sweeps < most)
             return (sweeps < fewest) | unsettled
 
         def one_round(state):

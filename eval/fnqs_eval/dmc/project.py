@@ -137,7 +137,7 @@ def sample(
     measure = make_measure(wavefunction, SWEEPS_BETWEEN, chunk, 1, mesh)
     parts: list[np.ndarray] = []
     for _ in range(VMC_PARTS):
-        walkers, energies, _ = measure(params, contexts, systems, walkers, widths, seeds, counted, one)
+        walkers, energies, *_ = measure(params, contexts, systems, walkers, widths, seeds, counted, one)
         counted = counted + np.uint32(1)
         parts.append(np.real(np.asarray(energies)[:, 0]) / record.n_atoms)
         series = mended(np.concatenate(parts)).energies

@@ -142,12 +142,14 @@ class _Active:
     record: Record
     start: Verdict
     energies: list[np.ndarray] = field(default_factory=list)
+    spins: list[np.ndarray] = field(default_factory=list)
     acceptance: list[float] = field(default_factory=list)
     estimate: Estimate | None = None
 
-    def add(self, energies: np.ndarray, acceptance: float, settings: EvaluationSettings) -> bool:
-        """Take energies (MEASUREMENTS, n) in Ha; whether no more are needed."""
+    def add(self, energies: np.ndarray, spins: np.ndarray, acceptance: float, settings: EvaluationSettings) -> bool:
+        """Take energies (MEASUREMENTS, n) in Ha and samples of S^2 alike; whether no more are needed."""
         self.energies.append(energies)
+        self.spins.append(spins)
         self.acceptance.append(acceptance)
         self.estimate = _estimate(np.real(mended(np.concatenate(self.energies)).energies) / self.record.n_atoms)
         short = not self.estimate.error > settings.target_error
@@ -168,6 +170,7 @@ class _Active:
         energies = mended(joined).energies
         variance = float(np.var(energies)) if energies.size else math.nan
         acceptance = float(np.mean(self.acceptance))
+        spin = _estimate(mended(np.concatenate(self.spins)).energies)
         return EnergyResult(
             identifier=record.identifier,
             number=number,
@@ -186,6 +189,8 @@ class _Active:
             equilibration_sweeps=self.start.sweeps,
             spin_memory=self.start.memory,
             spin_memory_error=self.start.memory_error,
+            spin_squared=spin.mean,
+            spin_squared_error=spin.error,
         )
 
 
@@ -273,11 +278,12 @@ class _Sampler:
         """Measure all that is active, and say of each whether it is done."""
         _, _, walkers, _, _, parts = state
         began = time.monotonic()
-        moved, energies, acceptance = self.measure(self.params, *state, self.slots.filled(len(active)))
-        walkers[...], energies, acceptance = np.asarray(moved), np.asarray(energies), np.asarray(acceptance)
+        moved, energies, spins, acceptance = self.measure(self.params, *state, self.slots.filled(len(active)))
+        walkers[...] = np.asarray(moved)
+        energies, spins, acceptance = np.asarray(energies), np.asarray(spins), np.asarray(acceptance)
         parts += np.uint32(1)
         finished = [
-            item.add(energies[:, slot], float(acceptance[slot]), self.settings)
+            item.add(energies[:, slot], spins[:, slot], float(acceptance[slot]), self.settings)
             for slot, item in zip(self.slots.order, active, strict=False)
         ]
         errors = [item.estimate.error for item in active if item.estimate is not None]

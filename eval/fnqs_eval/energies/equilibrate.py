@@ -51,7 +51,7 @@ def equilibrate(
     active = list(range(len(limits)))
     while active:
         groups = slots.filled(len(active))
-        moved, tuned, energies, overlaps, _ = sample(params, *work[0], *work[1:], groups, *how(POINTS, SWEEPS, target))
+        moved, tuned, energies, overlaps, *_ = sample(params, *work[0], *work[1:], groups, *how(POINTS, SWEEPS, target))
         walkers[...], widths[...], energies, overlaps = (np.asarray(x) for x in (moved, tuned, energies, overlaps))
         parts += np.uint32(1)
         kept = []

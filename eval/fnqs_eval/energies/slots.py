@@ -22,6 +22,7 @@ from fnqs.periodic.smooth_distance import wrapped
 from fnqs.sampling.equilibration import spin_patterns
 from fnqs.sampling.exchange import metropolis_with_exchange
 from fnqs.sampling.metropolis import adapt_widths, first_walkers, first_width
+from fnqs.spin import sampled_spin_squared
 from fnqs.wavefunction import WaveFunction
 
 MEASUREMENTS = 16
@@ -30,6 +31,9 @@ MEASUREMENTS = 16
 GROUPED = 2**13
 """Pairs of electrons, N^2 a walker, of the configurations that a processor samples side by side."""
 
+
+SPIN_STREAM = 2**20
+"""Of the random numbers of S^2, beside those of the moves."""
 
 OVER_DEVICES, SAME = PartitionSpec("slots"), PartitionSpec()
 
@@ -119,7 +123,8 @@ def make_sampling(wavefunction: WaveFunction, chunk: int, group: int, mesh: Mesh
 
     Returns:
         walkers (S, n, N, 3) in bohr, widths (S,) in bohr, energies (MEASUREMENTS, S, n) in Ha, overlaps
-        (MEASUREMENTS, S, n) of the spin patterns with `patterns`, zero beyond the points, and acceptance (S,).
+        (MEASUREMENTS, S, n) of the spin patterns with `patterns`, samples (MEASUREMENTS, S, n) of S^2, zero beyond the
+        points, and acceptance (S,).
     """
 
     def one_group(shared, contexts, systems, walkers, widths, patterns, seeds, parts):
@@ -129,30 +134,39 @@ def make_sampling(wavefunction: WaveFunction, chunk: int, group: int, mesh: Mesh
         def energies_of(walkers):
             return local_energies(wavefunction, params, contexts, systems, walkers, chunk)
 
+        def spins_of(walkers, keys):
+            def one(context, own, key):
+                draw = partial(sampled_spin_squared, wavefunction, params, context)
+                return jax.vmap(draw)(own, jax.random.split(key, own.shape[0]))
+
+            return jax.vmap(one)(contexts, walkers, keys)
+
         def one(index, state):
-            walkers, widths, energies, overlaps, accepted = state
+            walkers, widths, energies, overlaps, spins, accepted = state
             now = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
             walkers, acceptance = _move(wavefunction, params, contexts, walkers, widths, now, sweeps)
             walkers = jax.vmap(wrapped)(contexts.lattice, walkers)
             widths = jnp.where(target > 0, adapt_widths(widths, acceptance, target), widths)
             overlap = jnp.mean(spin_patterns(contexts, walkers) * patterns, axis=-1)
             energies = energies.at[index].set(energies_of(walkers))
-            return walkers, widths, energies, overlaps.at[index].set(overlap), accepted + acceptance
+            drawn = spins_of(walkers, jax.vmap(lambda key: jax.random.fold_in(key, SPIN_STREAM))(now))
+            spins = spins.at[index].set(drawn.astype(spins.dtype))
+            return walkers, widths, energies, overlaps.at[index].set(overlap), spins, accepted + acceptance
 
         energies = jax.eval_shape(energies_of, walkers)
         empty = jnp.zeros((MEASUREMENTS, *energies.shape), energies.dtype)
-        overlaps = jnp.zeros((MEASUREMENTS, *energies.shape), walkers.dtype)
-        state = (walkers, widths, empty, overlaps, jnp.zeros(widths.shape, walkers.dtype))
-        walkers, widths, energies, overlaps, accepted = jax.lax.fori_loop(0, points, one, state)
-        of_slots = (jnp.moveaxis(series, 1, 0) for series in (energies, overlaps))
+        zeros = jnp.zeros((MEASUREMENTS, *energies.shape), walkers.dtype)
+        state = (walkers, widths, empty, zeros, zeros, jnp.zeros(widths.shape, walkers.dtype))
+        walkers, widths, energies, overlaps, spins, accepted = jax.lax.fori_loop(0, points, one, state)
+        of_slots = (jnp.moveaxis(series, 1, 0) for series in (energies, overlaps, spins))
         return walkers, widths, *of_slots, accepted / points.astype(walkers.dtype)
 
     @jax.jit
     def sample(params, contexts, systems, walkers, widths, patterns, seeds, parts, groups, points, sweeps, target):
         stacked = (contexts, systems, walkers, widths, patterns, seeds, parts)
         shared = (params, points, sweeps, target)
-        walkers, widths, energies, overlaps, acceptance = _over_groups(one_group, shared, stacked, group, groups, mesh)
-        return walkers, widths, *(jnp.moveaxis(series, 1, 0) for series in (energies, overlaps)), acceptance
+        walkers, widths, *series, acceptance = _over_groups(one_group, shared, stacked, group, groups, mesh)
+        return walkers, widths, *(jnp.moveaxis(each, 1, 0) for each in series), acceptance
 
     return sample
 
@@ -163,16 +177,17 @@ def make_measure(wavefunction: WaveFunction, sweeps: int, chunk: int, group: int
     It takes MEASUREMENTS local energies of every walker, `sweeps` moves apart, by the program of `make_sampling`.
 
     Returns:
-        walkers (S, n, N, 3) in bohr, energies (MEASUREMENTS, S, n) in Ha, acceptance (S,).
+        walkers (S, n, N, 3) in bohr, energies (MEASUREMENTS, S, n) in Ha, samples of S^2 (MEASUREMENTS, S, n),
+        acceptance (S,).
     """
     sample = make_sampling(wavefunction, chunk, group, mesh)
 
     def measure(params, contexts, systems, walkers, widths, seeds, parts, groups):
         patterns = np.zeros(walkers.shape[:3], np.float32)
-        walkers, _, energies, _, acceptance = sample(
+        walkers, _, energies, _, spins, acceptance = sample(
             params, contexts, systems, walkers, widths, patterns, seeds, parts, groups, *how(MEASUREMENTS, sweeps)
         )
-        return walkers, energies, acceptance
+        return walkers, energies, spins, acceptance
 
     return measure
 

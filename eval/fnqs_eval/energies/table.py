@@ -48,6 +48,7 @@ class EnergyResult:
         equilibration_sweeps: moves before anything counted.
         spin_memory, spin_memory_error: what was left of the walkers' first spin patterns, 1 at the start, when
             measuring began, with its standard error.
+        spin_squared, spin_squared_error: <S^2>, 0 for a singlet and 2 for a triplet, with its standard error.
     """
 
     identifier: str
@@ -73,6 +74,8 @@ class EnergyResult:
     equilibration_sweeps: int | None = None
     spin_memory: float | None = None
     spin_memory_error: float | None = None
+    spin_squared: float | None = None
+    spin_squared_error: float | None = None
 
 
 def print_table(results: Sequence[EnergyResult], *, title: str = "", stream: TextIO | None = None) -> None:
@@ -94,6 +97,7 @@ def print_table(results: Sequence[EnergyResult], *, title: str = "", stream: Tex
         ("var/N\n(Ha²)", lambda r: f"{r.variance_per_atom:.2e}", True),
         ("accep-\ntance", lambda r: f"{r.acceptance:.2f}", True),
         ("V-score", lambda r: f"{r.v_score:.1e}", True),
+        ("⟨S²⟩", lambda r: _spin(r), True),
         ("E/N - first\n(mHa)", lambda r: _relative(r), True),
         ("relia-\nbility", lambda r: r.reliability, False),
         ("label E/N\n(Ha)", lambda r: _optional(r.label_energy_per_atom, "{:.5f}"), True),
@@ -151,6 +155,12 @@ def format_twist(twist: Sequence[float] | None) -> str:
     if not any(twist):
         return "Γ"
     return "(" + " ".join(f"{fraction:.3g}" for fraction in twist) + ")"
+
+
+def _spin(result: EnergyResult) -> str | None:
+    if result.spin_squared is None or result.spin_squared_error is None:
+        return None
+    return with_error(result.spin_squared, result.spin_squared_error)
 
 
 def _relative(result: EnergyResult) -> str | None:
