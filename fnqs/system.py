@@ -45,8 +45,10 @@ def make_system(configuration: Configuration, config: ModelConfig, *, force_comp
     """Prepare one configuration; with `force_complex` the wave function is complex even at Gamma.
 
     Raises:
-        InputError: a twist, for a model of plane waves.
+        InputError: a twist, for a model of plane waves or for a triplet; a triplet of filled levels.
     """
+    if config.spin == "triplet":
+        _check_triplet(configuration, config)
     basis = make_orbital_basis(configuration, config)
     lattice = smooth_lattice(np.asarray(configuration.cell))
     if force_complex and not np.iscomplexobj(basis.hamiltonian):
@@ -59,6 +61,16 @@ def make_system(configuration: Configuration, config: ModelConfig, *, force_comp
         twist = tuple(np.asarray(configuration.twist).tolist())
         raise InputError(f'twist {twist}: a model with antisymmetric = "plane_waves" takes no twist but (0, 0, 0)')
     return System(configuration, basis, ewald, lattice, waves, make_plane_waves(configuration, ewald.cell))
+
+
+def _check_triplet(configuration: Configuration, config: ModelConfig) -> None:
+    twist = tuple(np.asarray(configuration.twist).tolist())
+    if config.antisymmetric != "pairing":
+        raise InputError(
+            f'spin = "triplet": a model with antisymmetric = "{config.antisymmetric}" fills levels in pairs'
+        )
+    if any(twist):
+        raise InputError(f'twist {twist}: spin = "triplet" is offered at twist (0, 0, 0) only')
 
 
 def stack_systems(systems: Sequence[System]) -> System:

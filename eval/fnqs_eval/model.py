@@ -23,6 +23,7 @@ import numpy as np
 from fnqs.configuration import Configuration
 from fnqs.errors import InputError
 from fnqs.hamiltonian import local_energy
+from fnqs.model_config import Spin
 from fnqs.precision import configure
 from fnqs.system import System, make_system
 from fnqs.wavefunction import Context, WaveFunction
@@ -31,6 +32,7 @@ from fnqs_data.store.record import Record
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
 from fnqs_eval.energies.evaluate import finish, known_dataset
 from fnqs_eval.energies.reliability import training_distribution
+from fnqs_eval.energies.sampling_command import with_spin
 from fnqs_eval.energies.table import EnergyResult
 from fnqs_train.checkpointing.checkpoint import CheckpointPath, resolve_checkpoint
 from fnqs_train.config import RunConfig, load_config
@@ -46,17 +48,21 @@ Configurations = str | os.PathLike | Configuration | Record | Iterable[Configura
 """A file or data set folder, one configuration, or several."""
 
 
-def load_model(checkpoint: str | os.PathLike) -> Model:
+def load_model(checkpoint: str | os.PathLike, spin: Spin | None = None) -> Model:
     """Load a run folder, a step in it (`runs/mine/checkpoints/250`), or a model that comes with fnqs ("foundation").
 
     Numerical settings of the process are made as by `fnqs.configure()`: float64 is on from here.
+
+    Args:
+        checkpoint: what to load.
+        spin: total spin at Gamma, "singlet" or "triplet"; None for that of the run.
 
     Raises:
         InputError: there is no such run, or it is damaged.
     """
     configure()
     found = resolve_checkpoint(Path(checkpoint))
-    config = load_config(found.run_folder)
+    config = with_spin(load_config(found.run_folder), spin)
     return Model(found, config, load_params(found, config))
 
 

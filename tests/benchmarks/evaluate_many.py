@@ -61,9 +61,9 @@ def main() -> None:
         target_error=options.error,
         max_measurements=4096,
     )
-    number = records[0].number
+    number = records[0].n_atoms
     sampler = _Sampler(wavefunction, params, settings, number, False, len(records), SamplingProgress())
-    turn = list(enumerate([record for record in records if record.number == number][: sampler.slots.number]))
+    turn = list(enumerate([record for record in records if record.n_atoms == number][: sampler.slots.number]))
     one, _ = seconds(lambda: [make_system(record.configuration, config.model) for _, record in turn])
     systems = sampler._prepare(turn)
     ready, compile_ready = seconds(lambda: list(sampler._equilibrated(turn, systems)))

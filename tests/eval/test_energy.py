@@ -43,11 +43,11 @@ def spoil(monkeypatch):
             measure = original(*settings)
 
             def measured(*arguments):
-                walkers, energies, acceptance = measure(*arguments)
+                walkers, energies, *others = measure(*arguments)
                 energies = np.array(energies)
                 change(energies)
                 calls.append(len(energies))
-                return walkers, energies, acceptance
+                return walkers, energies, *others
 
             return measured
 

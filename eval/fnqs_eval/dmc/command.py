@@ -11,7 +11,13 @@ from fnqs.wavefunction import WaveFunction
 from fnqs_eval.dmc.project import DmcSettings, project_with_journal
 from fnqs_eval.dmc.projector import BLOCK
 from fnqs_eval.dmc.result import print_table, result_from_json, with_zero, write_csv, write_json
-from fnqs_eval.energies.sampling_command import add_sampling_options, open_journal, output_path, provenance_of
+from fnqs_eval.energies.sampling_command import (
+    add_sampling_options,
+    open_journal,
+    output_path,
+    provenance_of,
+    with_spin,
+)
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.config import load_config
 from fnqs_train.loading import load_params, read_selected
@@ -77,7 +83,7 @@ def run_dmc(options: argparse.Namespace) -> int:
     time_steps = parse_time_steps(options.time_steps)
     checkpoint = resolve_checkpoint(options.checkpoint)
     output = output_path(options, checkpoint, "dmc", (".csv",))
-    config = load_config(checkpoint.run_folder)
+    config = with_spin(load_config(checkpoint.run_folder), options.spin)
     records = read_selected(options.configurations, options.frames)
     params = load_params(checkpoint, config)
     settings = DmcSettings(

@@ -24,7 +24,13 @@ from fnqs_eval.energies.evaluate import (
 )
 from fnqs_eval.energies.outputs import write_csv, write_extxyz
 from fnqs_eval.energies.reliability import POOR_VARIANCE, training_distribution
-from fnqs_eval.energies.sampling_command import add_sampling_options, open_journal, output_path, provenance_of
+from fnqs_eval.energies.sampling_command import (
+    add_sampling_options,
+    open_journal,
+    output_path,
+    provenance_of,
+    with_spin,
+)
 from fnqs_eval.energies.symmetry import reduce_by_symmetry
 from fnqs_eval.energies.table import EnergyResult, print_table, write_json
 from fnqs_eval.energies.twists import parse_twists
@@ -86,7 +92,7 @@ def run_energies(options: argparse.Namespace) -> int:
     """Evaluate what is asked for, print the table and write the files."""
     use_every_core()
     checkpoint = resolve_checkpoint(options.checkpoint)
-    config = load_config(checkpoint.run_folder)
+    config = with_spin(load_config(checkpoint.run_folder), options.spin)
     twists = parse_twists(options.twists, options.seed) if options.twists is not None else None
     records = read_selected(options.configurations, options.frames)
     params = load_params(checkpoint, config)

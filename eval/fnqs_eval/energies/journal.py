@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fnqs.errors import InputError
+from fnqs.model_config import Spin
 from fnqs_data.store.record import Record
 from fnqs_eval.energies.table import EnergyResult
 from fnqs_train.checkpointing.checkpoint import DIGEST_NAME, CheckpointPath
@@ -105,7 +106,13 @@ class Journal:
         os.fsync(self._file)
 
 
-def fingerprint(checkpoint: CheckpointPath, settings: Any, records: Iterable[Record], twists: Any = None) -> str:
+def fingerprint(
+    checkpoint: CheckpointPath,
+    settings: Any,
+    records: Iterable[Record],
+    twists: Any = None,
+    spin: Spin | None = None,
+) -> str:
     """Identify an evaluation (hexadecimal): the checkpoint's files, the settings, every configuration in its order.
 
     Args:
@@ -113,12 +120,15 @@ def fingerprint(checkpoint: CheckpointPath, settings: Any, records: Iterable[Rec
         settings: a dataclass of JSON values.
         records: the configurations.
         twists: a TwistSet, or None.
+        spin: total spin asked for, None for that of the run.
     """
     digest = hashlib.blake2b(digest_size=16)
     digest.update((checkpoint.folder / DIGEST_NAME).read_bytes())
     digest.update(json.dumps(dataclasses.asdict(settings), sort_keys=True).encode())
     if twists is not None:
         digest.update(b"twists" + bytes([twists.random]) + np.ascontiguousarray(twists.twists).tobytes())
+    if spin is not None:
+        digest.update(b"spin" + spin.encode())
     for record in records:
         configuration = record.configuration
         for part in (configuration.cell, configuration.protons, configuration.twist):

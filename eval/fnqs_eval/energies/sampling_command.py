@@ -7,10 +7,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fnqs.cli.command_line import nonnegative_int, positive_float, positive_int
 from fnqs.errors import InputError
+from fnqs.model_config import Spin
 from fnqs_data.store.record import Record
 from fnqs_eval.energies.journal import SUFFIX, Journal, fingerprint
 from fnqs_train.checkpointing.checkpoint import CheckpointPath, restore_meta
@@ -49,8 +50,14 @@ def add_sampling_options(
         "--equilibration",
         metavar="SWEEPS",
         type=positive_int,
-        default=200,
-        help="all-electron Metropolis moves before anything counts (default 200)",
+        default=0,
+        help="moves before anything counts, at least (default: as many as the walkers need to forget where they "
+        "started; what is not equilibrated within a limit that depends on N and density is flagged)",
+    )
+    parser.add_argument(
+        "--spin",
+        choices=get_args(Spin),
+        help="total spin, 0 or 1, at Gamma (default: that of the run); for the lower of the two evaluate both",
     )
     parser.add_argument(
         "--seed", type=nonnegative_int, default=0, help="of walkers, moves and random twists (default 0)"
@@ -62,6 +69,11 @@ def add_sampling_options(
         help=f"JSON with the same numbers (default <run folder>/{prefix}-<name of the file>.json); {also} beside it",
     )
     parser.add_argument("--restart", action="store_true", help="forget what a run that was cut off left in its journal")
+
+
+def with_spin(config: RunConfig, spin: Spin | None) -> RunConfig:
+    """Set the total spin of a run's model, where one is asked for."""
+    return config if spin is None else dataclasses.replace(config, model=dataclasses.replace(config.model, spin=spin))
 
 
 def output_path(options: argparse.Namespace, checkpoint: CheckpointPath, prefix: str, beside: Sequence[str]) -> Path:
@@ -94,7 +106,7 @@ def open_journal(
     path = output.with_name(output.name + SUFFIX)
     if options.restart:
         path.unlink(missing_ok=True)
-    return Journal(path, fingerprint(checkpoint, settings, records, twists), from_json)
+    return Journal(path, fingerprint(checkpoint, settings, records, twists, options.spin), from_json)
 
 
 def provenance_of(checkpoint: CheckpointPath, config: RunConfig, settings: Any, source: Path) -> dict[str, Any]:
@@ -106,5 +118,5 @@ def provenance_of(checkpoint: CheckpointPath, config: RunConfig, settings: Any, 
         "configurations": str(source),
         "settings": dataclasses.asdict(settings),
         "versions": {name: version(name) for name in ("fnqs", "jax", "numpy")},
-        "spin": "unpolarised; the same twist for both spins",
+        "spin": f"unpolarised, {config.model.spin}; the same twist for both spins",
     }
