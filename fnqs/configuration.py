@@ -125,7 +125,3 @@ def wigner_seitz_radius(configuration: Configuration) -> Float[np.ndarray, ...] 
     n_atoms = np.asarray(configuration.protons).shape[-2]
     volume = np.abs(cell_volume(np.asarray(configuration.cell)))
     return (3 * volume / (4 * np.pi * n_atoms)) ** (1 / 3)
-
-
-density_parameter = wigner_seitz_radius
-"""Its former name, still used inside the ansatz."""

@@ -284,7 +284,7 @@ def last_pair_of(numbers: jax.Array) -> jax.Array:
     return jnp.stack([size, jnp.exp(bound * jnp.tanh(numbers[:, 1] / bound))], axis=1)
 
 
-class Amplitude(nn.Module):
+class LogPsi(nn.Module):
     """log psi of one walker in a context."""
 
     config: ModelConfig
@@ -322,8 +322,8 @@ class Amplitude(nn.Module):
         )
 
         coordinates = independent(electrons) if derivatives else electrons
-        flow = Linear(config.vectors, gain=0.01, name="backflow")(features)
-        positions = add(coordinates, scale(product("ic,ixc->ix", flow, vectors), context.density))
+        backflow_weights = Linear(config.vectors, gain=0.01, name="backflow")(features)
+        positions = add(coordinates, scale(product("ic,ixc->ix", backflow_weights, vectors), context.density))
         if config.level_bumps:
             read = elementwise(nn.silu, Linear(config.features, name="amplitudes_hidden")(features))
             gates = Linear(config.amplitudes, gain=0.01, name="amplitudes")(concatenate([features, read]))
@@ -378,17 +378,17 @@ class Amplitude(nn.Module):
         symmetric = add(two_bodies, many_body, log_wave_factor(context.waves, electrons, derivatives))
         if not jnp.iscomplexobj(context.pairing.closed):
             return phase, add(log, symmetric)
-        travel = linear(lambda z: jnp.sum(z @ context.wave_vector), positions)
-        return _twisted(phase, log, symmetric, travel)
+        twist_phase = linear(lambda z: jnp.sum(z @ context.wave_vector), positions)
+        return _twisted(phase, log, symmetric, twist_phase)
 
 
-def _twisted(phase: jax.Array, log: Field, symmetric: Field, travel: Field) -> tuple[jax.Array, Field]:
-    """Multiply the determinants by the symmetric factor and by exp(i travel)."""
-    angle = travel.value if isinstance(travel, Jet) else travel
+def _twisted(phase: jax.Array, log: Field, symmetric: Field, twist_phase: Field) -> tuple[jax.Array, Field]:
+    """Multiply the determinants by the symmetric factor and by exp(i twist_phase)."""
+    angle = twist_phase.value if isinstance(twist_phase, Jet) else twist_phase
     phase = phase * jnp.exp(1j * angle.astype(phase.dtype))
     if not isinstance(log, Jet):
         return phase, log + symmetric
-    smooth = jax.tree.map(jax.lax.complex, symmetric, travel)
+    smooth = jax.tree.map(jax.lax.complex, symmetric, twist_phase)
     total = add(log, smooth)
     return phase, Jet(jnp.real(total.value), total.jacobian, total.laplacian)
 
@@ -404,7 +404,7 @@ class WaveFunction:
         first, second = jax.random.split(key)
         context, encoder = Encoder(self.config).init_with_output(first, system)
         electrons = context.protons + 0.1
-        amplitude = Amplitude(self.config).init(second, context, electrons)
+        amplitude = LogPsi(self.config).init(second, context, electrons)
         return {"encoder": encoder["params"], "amplitude": amplitude["params"]}
 
     def encode(self, params: dict, system: System) -> Context:
@@ -418,10 +418,10 @@ class WaveFunction:
 
     def log_psi(self, params: dict, context: Context, electrons: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Phase and log|psi| of one walker (N, 3)."""
-        result = Amplitude(self.config).apply({"params": params["amplitude"]}, context, electrons)
+        result = LogPsi(self.config).apply({"params": params["amplitude"]}, context, electrons)
         return cast(tuple[jax.Array, jax.Array], result)
 
     def log_psi_jet(self, params: dict, context: Context, electrons: jax.Array) -> tuple[jax.Array, Jet]:
         """Phase and log|psi| of one walker with the gradient and Laplacian of log psi."""
-        result = Amplitude(self.config).apply({"params": params["amplitude"]}, context, electrons, True)
+        result = LogPsi(self.config).apply({"params": params["amplitude"]}, context, electrons, True)
         return cast(tuple[jax.Array, Jet], result)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.configuration import Configuration, density_parameter
+from fnqs.configuration import Configuration, wigner_seitz_radius
 from fnqs.ewald import shortest_waves
 from fnqs.laplacian.jet import Field, Jet
 from fnqs.periodic.trigonometry import cos_sin_turns
@@ -74,7 +74,7 @@ def number_of_waves(electrons: int) -> int:
 def make_waves(configuration: Configuration, cell: np.ndarray) -> WaveLists:
     """Choose the waves of a configuration on the host; `cell` (3, 3) bohr is its Minkowski-reduced cell."""
     number = np.asarray(configuration.protons).shape[-2]
-    length = float(density_parameter(configuration))
+    length = float(wigner_seitz_radius(configuration))
     waves, following = shortest_waves(cell, number_of_waves(number))
     vectors = waves @ (2 * np.pi * np.linalg.inv(cell).T)
     cutoff = min(CUTOFF, following * length)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnqs.ansatz.message_passing import Linear
-from fnqs.configuration import Configuration, density_parameter
+from fnqs.configuration import Configuration, wigner_seitz_radius
 from fnqs.ewald import shortest_waves
 from fnqs.laplacian.jet import Field, elementwise, linear, shift
 from fnqs.model_config import ModelConfig
@@ -67,7 +67,7 @@ def make_plane_waves(configuration: Configuration, cell: np.ndarray) -> PlaneWav
     # Where the protons do not tell the two combinations apart, the first proton does: any will do.
     tells = np.abs(structure) > 10.0**-_DECIMALS
     phases = 0.5 * np.angle(np.where(tells, structure, np.exp(2j * waves @ protons[0])))
-    squares = np.sum(waves**2, axis=1) * density_parameter(configuration) ** 2
+    squares = np.sum(waves**2, axis=1) * wigner_seitz_radius(configuration) ** 2
     squares, sizes = np.round(squares, _DECIMALS), np.round(np.abs(structure), _DECIMALS)
     order = np.lexsort((np.concatenate([-sizes, sizes]), np.tile(squares, 2)))[: pairs - 1]
     vectors, phases = np.tile(waves, (2, 1))[order], np.concatenate([phases, phases + 0.5 * np.pi])[order]

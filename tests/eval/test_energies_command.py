@@ -71,6 +71,16 @@ def test_a_grid_of_twists_and_its_average(place, capsys):
     assert not list((place / "run").glob("*.jsonl"))
 
 
+@pytest.mark.parametrize(("spin", "expected"), [("singlet", 0), ("triplet", 2)])
+def test_the_spin_asked_for_is_measured(place, capsys, spin, expected):
+    """One electron of each spin: psi is even or odd, so every sample is the number itself."""
+    assert energies("--spin", spin, "--frames", "0") == 0
+    assert "⟨S²⟩" in capsys.readouterr().out
+    document = json.loads((place / "run" / "energies-mine.json").read_text())
+    assert document["results"][0]["spin_squared"] == pytest.approx(expected, abs=1e-3)  # float32
+    assert document["spin"].startswith(f"unpolarised, {spin}")
+
+
 def test_killed_and_resumed_no_configuration_is_lost_or_repeated(place, capsys):
     """Killed where two devices had sampled one configuration each, resumed and repeated on one."""
     script = (
@@ -122,6 +132,7 @@ def test_killed_and_resumed_no_configuration_is_lost_or_repeated(place, capsys):
         (["--twists", ""], "give a grid (4x4x4)"),
         (["--twists", "1.5,0,0"], "above -0.5 and below 1"),
         (["--twists", "random:0"], "1 to 10000"),
+        (["--twists", "0.25,0,0", "--spin", "triplet"], 'spin = "triplet" is offered at twist (0, 0, 0) only'),
         (["--relative", "highest"], "invalid choice: 'highest'"),
         (["--output", "energies.csv"], "name the JSON file"),
     ],
