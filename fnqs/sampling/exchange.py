@@ -2,8 +2,8 @@
 
 Where electrons sit on protons, moves of all of them change the spin pattern only when two electrons pass each other,
 which they seldom do; an exchange changes it at once, for the same cost of one log psi. Measured with the shipped model,
-the overlap with the first pattern decays in 11 instead of 129 sweeps (simple cubic, N = 8, r_s = 2.7) and in 5 instead of
-25 (bcc, N = 16, r_s = 1.8); single runs.
+the overlap with the first pattern decays in 11 instead of 129 sweeps (simple cubic, N = 8, r_s = 2.7) and in 5 instead
+of 25 (bcc, N = 16, r_s = 1.8); single runs.
 """
 
 from __future__ import annotations
