@@ -93,7 +93,7 @@ def test_float32_against_float64(model, number, twist):
     onsite = model.params["encoder"]["onsite_head"]
     onsite = onsite | {"bias": 3.0 * jnp.cos(2.0 * jnp.arange(len(onsite["bias"]), dtype=jnp.float64))}
     params = model.params | {"encoder": model.params["encoder"] | {"onsite_head": onsite}}
-    walkers = case.electrons + 0.3 * jax.random.normal(jax.random.key(0), (8, number, 3), jnp.float64)
+    walkers = case.electrons + 0.3 * jax.random.normal(jax.random.key(1), (8, number, 3), jnp.float64)
 
     def evaluate(dtype):
         own = jax.tree.map(lambda leaf: leaf.astype(dtype), params)

@@ -132,13 +132,15 @@ def test_a_step_without_any_finite_configuration_changes_nothing(systems, params
 
 
 def test_all_walkers_finite_means_taken(systems, start, take_step):
-    _, _, widths, report = take_step(systems, *start)
+    walkers, widest = start
+    narrow = 0.2 * widest
+    _, _, widths, report = take_step(systems, walkers, narrow)
     assert report.finite.all()
     assert report.taken
     assert not report.fallback
     assert 0 < float(report.update_norm) <= OptimizerConfig.learning_rate * OptimizerConfig.max_norm * 1.0001
     assert np.all(np.asarray(report.variance) > 0)
-    assert np.all(np.asarray(widths) != np.asarray(start[1]))  # adapted
+    assert np.all(np.asarray(widths) > np.asarray(narrow))  # adapted: nearly all moves are accepted
 
 
 @pytest.mark.parametrize(
