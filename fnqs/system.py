@@ -47,8 +47,7 @@ def make_system(configuration: Configuration, config: ModelConfig, *, force_comp
     Raises:
         InputError: a twist, for a model of plane waves or for a triplet; a triplet of filled levels.
     """
-    if config.spin == "triplet":
-        _check_triplet(configuration, config)
+    check_spin(configuration, config)
     basis = make_orbital_basis(configuration, config)
     lattice = smooth_lattice(np.asarray(configuration.cell))
     if force_complex and not np.iscomplexobj(basis.hamiltonian):
@@ -63,7 +62,14 @@ def make_system(configuration: Configuration, config: ModelConfig, *, force_comp
     return System(configuration, basis, ewald, lattice, waves, make_plane_waves(configuration, ewald.cell))
 
 
-def _check_triplet(configuration: Configuration, config: ModelConfig) -> None:
+def check_spin(configuration: Configuration, config: ModelConfig) -> None:
+    """Check that a model can have its spin in a configuration.
+
+    Raises:
+        InputError: a triplet at a twist, or of filled levels.
+    """
+    if config.spin == "singlet":
+        return
     twist = tuple(np.asarray(configuration.twist).tolist())
     if config.antisymmetric != "pairing":
         raise InputError(

@@ -78,7 +78,7 @@ def test_the_spin_asked_for_is_measured(place, capsys, spin, expected):
     assert "⟨S²⟩" in capsys.readouterr().out
     document = json.loads((place / "run" / "energies-mine.json").read_text())
     assert document["results"][0]["spin_squared"] == pytest.approx(expected, abs=1e-3)  # float32
-    assert document["spin"].startswith(f"unpolarised, {spin}")
+    assert document["provenance"]["spin"].startswith(f"unpolarised, {spin}")
 
 
 def test_killed_and_resumed_no_configuration_is_lost_or_repeated(place, capsys):

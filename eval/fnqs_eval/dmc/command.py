@@ -7,6 +7,7 @@ import sys
 
 from fnqs.cli.command_line import positive_float, positive_int
 from fnqs.errors import InputError
+from fnqs.system import check_spin
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.dmc.project import DmcSettings, project_with_journal
 from fnqs_eval.dmc.projector import BLOCK
@@ -97,6 +98,8 @@ def run_dmc(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     provenance = provenance_of(checkpoint, config, settings, options.configurations)
+    for record in records:
+        check_spin(record.configuration, config.model)
     with open_journal(options, output, checkpoint, settings, records, from_json=result_from_json) as journal:
         results = project_with_journal(
             WaveFunction(config.model), params, records, settings, journal, lambda text: print(text, file=sys.stderr)

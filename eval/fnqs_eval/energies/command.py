@@ -9,6 +9,7 @@ import sys
 from typing import get_args
 
 from fnqs.cli.command_line import positive_int
+from fnqs.system import check_spin
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.devices import use_every_core
 from fnqs_eval.energies.energy import EvaluationSettings
@@ -109,6 +110,8 @@ def run_energies(options: argparse.Namespace) -> int:
     tasks = at_twists(records, sets) if sets else records
     each = settings_at_twists(settings, sets) if sets else settings
     output = output_path(options, checkpoint, "energies", (".csv", ".extxyz"))
+    for record in tasks:
+        check_spin(record.configuration, config.model)
     with open_journal(options, output, checkpoint, each, tasks, twists) as journal:
         results = evaluate_with_journal(
             WaveFunction(config.model), params, tasks, each, journal, lambda text: print(text, file=sys.stderr)

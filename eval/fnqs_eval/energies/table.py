@@ -137,6 +137,7 @@ def write_json(
             "energy_per_atom": "Ha",
             "error_per_atom": "Ha",
             "variance_per_atom": "Ha^2",
+            "spin_squared": "1",
             "label_energy_per_atom": "Ha",
             "relative_energy": "Ha",
             "relative_error": "Ha",
