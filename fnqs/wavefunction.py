@@ -75,6 +75,9 @@ START_VIRTUAL = 0.1
 START_LAST_PAIR = 0.3
 """Amplitude of the last pair that an untrained model starts with, where closed shells have a 1."""
 
+LEAST_LAST_PAIR = 1e-4
+"""The smallest that training may make it: the difference of determinants that it enters must not be rounded away."""
+
 RATIO_RANGE = 4.0
 """Factor by which training may raise or lower the weight of the last pair beside closed shells."""
 
@@ -280,6 +283,7 @@ def last_pair_of(numbers: jax.Array) -> jax.Array:
     becomes so without large derivatives. The weight is around 1, bounded smoothly.
     """
     size = nn.sigmoid(numbers[:, 0] + math.log(START_LAST_PAIR / (1 - START_LAST_PAIR)))
+    size = LEAST_LAST_PAIR + (1 - LEAST_LAST_PAIR) * size
     bound = math.log(RATIO_RANGE)
     return jnp.stack([size, jnp.exp(bound * jnp.tanh(numbers[:, 1] / bound))], axis=1)
 

@@ -32,7 +32,7 @@ from fnqs.laplacian.particle_jet import ParticleJet, bilinear_pairs, halves
 from fnqs.model_config import ModelConfig
 from fnqs.periodic.smooth_distance import SmoothLattice, smooth_pair
 
-LEAST_KEPT = 0.1
+LEAST_KEPT = 0.01
 """Share of the last pair's levels below which what is left of them is no longer magnified."""
 
 

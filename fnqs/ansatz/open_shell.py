@@ -32,6 +32,12 @@ REACH = 0.5
 """Of the last pair, in free-electron Fermi energies: its levels lie as near to the middle of the gap, or as near as the
 gap is wide."""
 
+NARROWEST = 0.01
+"""Of the reach, in the same unit: levels this close to the middle of the gap are never held out."""
+
+HIGHEST_WALL = 100.0
+"""What levels far out are raised by at most, in the same unit; their room is gone long before."""
+
 COLDNESS = 100.0
 """Inverse temperature, in Fermi energies, of the pairs below, as the host sees them: the scale on which gaps count."""
 
@@ -45,10 +51,11 @@ SCREENING, SOFTNESS, SHORTEST_WAVE = 0.6, 2.0, 3.2
 """Of the repulsion within the pair: rate of screening, wave number where it ends smoothly, last one (1/bohr)."""
 
 TIE = 1e-4
-"""Size (Ha) of a field that chooses among states equal by symmetry: unequal masses along the lattice vectors."""
+"""Size (Ha) of a field that chooses among states equal by symmetry: unequal masses in different directions."""
 
-MASSES = np.array([1.0, 0.4, -0.3])
-"""Of this field, along the three vectors of the reduced cell."""
+MASSES = np.array([[1.0, 0.23, -0.31], [0.23, 0.4, 0.17], [-0.31, 0.17, -0.3]])
+"""Of this field: a quadratic form of the wave vector that no rotation leaves as it is. It is fixed in space, so it does
+not depend on the order of the protons, on the vectors of the lattice or on the origin, but on how a crystal lies."""
 
 PARTNERS = 3e-4
 """States that lie no more than about this (Ha) above the lowest feel it; no others do."""
@@ -110,25 +117,33 @@ def find_last_pair(
     fermi_energy = free_electron_fermi_energy(cell, pairs)
     centre, wall = _wall(energies, pairs, fermi_energy)
     window = np.flatnonzero(np.isfinite(wall))
-    if len(window) < 2:
+    if not 2 <= len(window) <= MOST_LEVELS:
+        if spin == "triplet":
+            raise InputError(
+                f'spin = "triplet": {len(window)} levels at the Fermi energy; the last pair takes 2 to {MOST_LEVELS}'
+            )
         return closed_shells(len(energies), pairs)
     below, filled = (occupations(energies, number, COLDNESS / fermi_energy) for number in (pairs - 1, pairs))
     levels = orbitals[:, window]
     waves = fields @ levels
-    alone = np.diag(energies[window] - centre + wall[window])
+    alone = np.diag(energies[window] - centre + np.minimum(wall[window], HIGHEST_WALL * fermi_energy))
     hamiltonian = _hamiltonian(alone, _repulsion(waves, cell, counts))
     tie = _hamiltonian(_tie(waves, cell, counts), np.zeros(4 * [len(window)]))
+    # Behind the wall there is no room either. Without that a filled level there would raise the closed shells, to
+    # which a pair in any filled level amounts.
+    inside = 1 / (1 + wall[window] / fermi_energy)
+    inside = np.multiply.outer(inside, inside).ravel()
     sign = 1 if spin == "singlet" else -1
     basis = _pair_basis(len(window), sign)
-    room = room_for_a_pair(below, window, pairs - 1)
+    # The amplitudes of the pairs below are the squares of these occupations, see `pairing_matrix`.
+    room = room_for_a_pair(below**2, window, pairs - 1) * np.multiply.outer(inside, inside)
     hamiltonian, tie, room = (basis.T @ matrix @ basis for matrix in (hamiltonian, tie, room))
     state = (basis @ _lowest(hamiltonian, tie, room, EXCLUDED * fermi_energy)).reshape(len(window), -1)
     even = np.diag((filled - below)[window])
     even = even / np.linalg.norm(even) if sign == 1 else 0 * even
     closed = np.sum(even * state)
     state, closed = (state, closed) if closed >= 0 else (-state, -closed)
-    weights = np.sum(state**2, axis=1)
-    last = pairs - 1 + 1 / np.sum(weights**2)
+    last = pairs - 1 + 1 / np.sum((state @ state.T) ** 2)  # the number of natural orbitals that count
     shell = closed_shells(len(energies), pairs)
     shell.fillings[:] = pairs - 1, last, min(last + pairs, len(energies))
     shell.levels[:, : len(window)] = levels
@@ -201,7 +216,8 @@ def free_electron_fermi_energy(cell: np.ndarray, pairs: int) -> float:
 def _wall(energies: np.ndarray, pairs: int, fermi_energy: float) -> tuple[float, np.ndarray]:
     """Middle of the gap (Ha), and what each level is raised by (B,): 0 there, infinite out of reach.
 
-    It is infinite from the first level beyond MOST_LEVELS on, so that none enters with a jump.
+    It is infinite from the first level beyond MOST_LEVELS on, so that none enters with a jump, unless these are as good
+    as degenerate.
     """
     half = MOST_LEVELS // 2
     highest, lowest = energies[pairs - 1], energies[min(pairs, len(energies) - 1)]
@@ -209,7 +225,8 @@ def _wall(energies: np.ndarray, pairs: int, fermi_energy: float) -> tuple[float,
     above = min(limit, energies[pairs + half] - centre) if len(energies) > pairs + half else limit
     beneath = min(limit, centre - energies[pairs - 1 - half]) if pairs > half else limit
     distance = energies - centre
-    share = np.where(distance > 0, distance / max(above, 1e-12), -distance / max(beneath, 1e-12))
+    narrowest = NARROWEST * fermi_energy  # a shell is not cut
+    share = np.where(distance > 0, distance / max(above, narrowest), -distance / max(beneath, narrowest))
     inside = share < 1
     wall = np.full(len(energies), np.inf)
     wall[inside] = fermi_energy * share[inside] ** 4 / (1 - share[inside] ** 2)
@@ -271,9 +288,9 @@ def _tie(waves: np.ndarray, cell: np.ndarray, counts: list[int]) -> np.ndarray:
     """Matrix (G, G), Ha, of the field that chooses among partners, between levels on the grid (P, G)."""
     amplitudes = np.fft.rfftn(waves.reshape(*counts, -1), axes=(0, 1, 2)) / len(waves)
     numbers = [np.fft.fftfreq(n, 1 / n) for n in counts[:2]] + [np.arange(counts[2] // 2 + 1)]
-    grid = np.stack(np.meshgrid(*numbers, indexing="ij"), -1)
-    factor = (2 * np.pi * grid / np.linalg.norm(cell, axis=1)) ** 2 @ MASSES
-    factor = (factor * np.where(grid[..., 2] > 0, 2.0, 1.0)).reshape(-1, 1)
+    vectors = np.stack(np.meshgrid(*numbers, indexing="ij"), -1).reshape(-1, 3) @ reciprocal_vectors(cell)
+    factor = np.einsum("kx,xy,ky->k", vectors, MASSES, vectors)
+    factor = (factor * np.where(np.broadcast_to(numbers[2] > 0, amplitudes.shape[:3]).ravel(), 2.0, 1.0))[:, None]
     amplitudes = amplitudes.reshape(len(factor), -1)
     tie = np.real(amplitudes.conj().T @ (factor * amplitudes))
     return TIE * tie / max(np.linalg.norm(tie), 1e-12)
