@@ -160,7 +160,7 @@ def fill_lowest(
     cell: np.ndarray,
     counts: list[int],
 ) -> OpenShell:
-    """Fill the levels of a Slater determinant; of a last shell with too few pairs, those that the tie fields prefer.
+    """Fill the levels of a Slater determinant; of a last shell with too few pairs, those that the tie prefers.
 
     Arguments as those of `find_last_pair`; the state has all pairs of the last shell.
 
