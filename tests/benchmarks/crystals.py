@@ -1,10 +1,11 @@
 """Train one model on a few crystals from scratch, all in every step, and sample it separately.
 
-    python tests/benchmarks/crystals.py bcc:16:1.773 bcc:16:2.659
+    python tests/benchmarks/crystals.py bcc:16:1.7725:2x2x2 bcc:16:2.6588:2x2x2
     python tests/benchmarks/crystals.py sc:8:1.6 fcc:8:1.6 bcc:8:1.6 --steps 250 --walkers 64 --set level_bumps=0
     python tests/benchmarks/crystals.py bcc:8:1.6 --set 'spin="triplet"'
 
-A crystal is phase:N:r_s, at Gamma, in the most compact supercell; all have one N. Prints energies of the training
+A crystal is phase:N:r_s, at Gamma, in the most compact supercell, or phase:N:r_s:AxBxC, multiples of the conventional
+cell; all have one N. Prints energies of the training
 every 25 steps, then Ha per atom, variance/N and <S^2> of separate sampling. For comparing forms of the wave function in
 one run each, without data sets and run folders; --set changes the model's sizes and choices as in a config.
 """
@@ -38,9 +39,10 @@ EVERY = 25
 
 
 def crystal(text: str) -> fnqs.Configuration:
-    """Configuration of phase:N:r_s."""
-    phase, number, radius = text.split(":")
-    cell, sites = lattice(phase, int(number))[0]
+    """Configuration of phase:N:r_s or phase:N:r_s:AxBxC."""
+    phase, number, radius, *repeats = text.split(":")
+    first, second, third = map(int, repeats[0].split("x")) if repeats else (0, 0, 0)
+    cell, sites = lattice(phase, int(number), (first, second, third) if repeats else None)[0]
     length = float(radius) * (4 * np.pi / 3) ** (1 / 3)
     return fnqs.make_configuration(np.asarray(cell) * length, np.asarray(sites) * length)
 
@@ -48,7 +50,7 @@ def crystal(text: str) -> fnqs.Configuration:
 def main() -> None:
     """Train and sample."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("crystals", nargs="+", metavar="PHASE:N:R_S")
+    parser.add_argument("crystals", nargs="+", metavar="PHASE:N:R_S[:AxBxC]")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--walkers", type=int, default=96, help="of each crystal in training (default 96)")
     parser.add_argument("--sampled", type=int, default=512, help="walkers of each crystal afterwards (default 512)")
@@ -69,7 +71,7 @@ def main() -> None:
     wavefunction = fnqs.WaveFunction(model)
     params = wavefunction.init(jax.random.key(options.seed), jax.tree.map(lambda leaf: leaf[0], systems))
     print(f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters, {dataclasses.asdict(model)}", flush=True)
-    optimizer = spring(lambda step: options.learning_rate / (1 + step / options.decay), 1e-3, 0.95, 5.0)
+    optimizer = spring(lambda step: options.learning_rate / (1 + step / options.decay), max_norm=5.0)
 
     def move(params, walkers, widths, key):
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
@@ -130,13 +132,13 @@ def main() -> None:
         walkers, energies, spins = measure(params, walkers, widths, jax.random.fold_in(key, 10**6 + turn))
         measured.append((np.asarray(energies) / number, np.asarray(spins)))
     energies, spins = (np.stack(part) for part in zip(*measured, strict=True))
-    print(f"\n{'crystal':16} {'E/N (Ha)':>14} {'var/N (Ha²)':>12} {'<S²>':>10}")
+    print(f"\n{'crystal':24} {'E/N (Ha)':>14} {'var/N (Ha²)':>12} {'<S²>':>10}")
     for place, name in enumerate(options.crystals):
         # Walkers are independent: their own means give the error, whatever the correlation in time.
         of_walkers, of_spins = energies[:, place].mean(axis=0), spins[:, place].mean(axis=0)
         spin = with_error(of_spins.mean(), of_spins.std() / options.sampled**0.5)
         energy = with_error(of_walkers.mean(), of_walkers.std() / options.sampled**0.5)
-        print(f"{name:16} {energy:>14} {energies[:, place].var() * number:12.4f} {spin:>10}")
+        print(f"{name:24} {energy:>14} {energies[:, place].var() * number:12.4f} {spin:>10}")
 
 
 if __name__ == "__main__":
