@@ -16,12 +16,14 @@ import numpy as np
 from scipy.special import k1
 
 from fnqs.ansatz.open_shell import (
+    MASSES,
     OpenShell,
     chemical_potential,
     closed_shells,
     fill_lowest,
     find_last_pair,
     free_electron_fermi_energy,
+    tie_between_levels,
 )
 from fnqs.configuration import Configuration
 from fnqs.model_config import ModelConfig
@@ -63,7 +65,8 @@ class OrbitalBasis:
             of the orbitals as they are.
         inverse: (B, B) inverse of R.
         hamiltonian: (B, B) R^-1 H R^-T in Ha, between orbitals made orthogonal symmetrically (Loewdin), each of which
-            keeps its proton and its shell; complex at a general twist.
+            keeps its proton and its shell; complex at a general twist, and there with a field of some 1e-3 Ha that
+            tells degenerate levels apart.
         levels: (B,) ascending eigenvalues of the Hamiltonian relative to the chemical potential, in Fermi energies of
             free electrons.
         vectors: (B, B) its eigenvectors, one a column.
@@ -121,6 +124,12 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
         sites = np.repeat(np.arange(len(protons)), orbitals_per_proton(config))
         arguments = energies, inverse.T @ vectors, values, sites, cell, counts
         shell = fill_lowest(*arguments) if config.antisymmetric == "slater" else find_last_pair(*arguments, config.spin)
+    else:
+        # The determinant of a twist fills the lowest levels: of equal ones those that this field prefers.
+        unequal = _kinetic_energy(cell, lattice, counts, protons, wave_vector, config, MASSES)
+        unequal = vectors.conj().T @ inverse @ unequal @ inverse.T @ vectors / fermi_energy
+        tied = projected + vectors @ tie_between_levels(energies, unequal) @ vectors.conj().T
+        projected = 0.5 * (tied + tied.conj().T)
     return OrbitalBasis(
         root=root / norm[:, None],
         inverse=inverse,
@@ -179,10 +188,12 @@ def _kinetic_energy(
     protons: np.ndarray,
     wave_vector: np.ndarray,
     config: ModelConfig,
+    masses: np.ndarray | None = None,
 ) -> np.ndarray:
     """Kinetic energy matrix (B, B) in Ha of exp(i q r) u(r), sum over waves k of (k + q)^2/2; real for q = 0.
 
-    All protons have the same orbitals: those at the origin are transformed, and moved by phases.
+    With inverse masses m (3, 3), which is for other q, the sum of (k + q) m (k + q)/2. All protons have the same
+    orbitals: those at the origin are transformed, and moved by phases.
     """
     waves: list[np.ndarray] = [np.fft.fftfreq(count, 1 / count) for count in counts]
     values, _ = _orbitals(lattice, counts, np.zeros((1, 3)), config)
@@ -193,16 +204,18 @@ def _kinetic_energy(
         amplitudes = np.fft.rfftn(fields, axes=(0, 1, 2))
     else:
         amplitudes = np.fft.fftn(fields, axes=(0, 1, 2))
-    energies = 0.5 * np.sum((_grid(waves) @ reciprocal_vectors(cell) + wave_vector) ** 2, axis=-1)
+    vectors = _grid(waves) @ reciprocal_vectors(cell) + wave_vector
+    energies = 0.5 * np.sum(vectors @ (np.eye(3) if masses is None else masses) * vectors, axis=-1)
     if real:
         energies[:, :, 1:] *= 2  # a real transform leaves out the opposite waves
-    factors = np.sqrt(abs(np.linalg.det(cell)) * energies) / len(values)
+    signs = np.sign(energies).ravel()
+    factors = np.sqrt(abs(np.linalg.det(cell) * energies)) / len(values)
     fractional = protons @ np.linalg.inv(cell)
     x, y, z = (np.exp(-2j * np.pi * np.outer(n, s)) for n, s in zip(waves, fractional.T, strict=True))
     moved = (factors[..., None] * x[:, None, None] * y[:, None]) * z
     orbitals = (moved[..., None] * amplitudes[..., None, :]).reshape(-1, len(protons) * fields.shape[-1])
     if not real:
-        return orbitals.conj().T @ orbitals
+        return orbitals.conj().T @ (orbitals if masses is None else signs[:, None] * orbitals)
     parts = orbitals.view(np.float64).reshape(len(orbitals), -1, 2)
     parts = np.concatenate([parts[..., 0], parts[..., 1]])
     return parts.T @ parts
