@@ -1,6 +1,6 @@
 """Digests of what a checkout computes, for changes that may not change a number.
 
-    python tests/benchmarks/bit_for_bit.py [CHECKOUT]
+    python tests/benchmarks/bit_for_bit.py [CHECKOUT] [--parts pairing twisted run ...]
 
 Prints a line for each of: names, shapes, log psi, local energy and its derivatives by the parameters for every kind of
 model, all energies of a training of three steps with the model of `configs/quickstart.toml`, its last state, and
@@ -12,11 +12,13 @@ fnqs; what is compared are the lines:
     python tests/benchmarks/bit_for_bit.py > after.txt
     diff before.txt after.txt
 
-Both need the same machine, and nothing compiled is kept between them. 3 minutes on one processor core.
+Both need the same machine; nothing compiled is kept between them. Most of the time goes to compilations, which take
+half as long with JAX_DISABLE_MOST_OPTIMIZATIONS=true, set for both. 4 minutes on one processor core.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -88,18 +90,20 @@ def digest(*values: Any) -> str:
     return found.hexdigest()
 
 
-def print_models() -> None:
-    """Print digests of all that is made of random parameters of every kind of model."""
+def print_models(names: list[str]) -> None:
+    """Print digests of all that is made of random parameters of these kinds of models."""
     import jax
     import numpy as np
 
     import fnqs
 
-    rng = np.random.default_rng(1)
     edge = 2.6
-    places = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 1, 1]]) * edge / 2 + rng.normal(scale=0.1, size=(4, 3))
-    electrons = np.asarray(rng.uniform(size=(3, 4, 3)) * edge, np.float32)
-    for name, changes in MODELS.items():
+    corners = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 1, 1]]) * edge / 2
+    for name in names:
+        rng = np.random.default_rng(1)
+        places = corners + rng.normal(scale=0.1, size=(4, 3))
+        electrons = np.asarray(rng.uniform(size=(3, 4, 3)) * edge, np.float32)
+        changes = MODELS[name]
         twist = (0.1, -0.2, 0.3) if name == "twisted" else (0.0, 0.0, 0.0)
         config = fnqs.ModelConfig(**changes)
         system = fnqs.make_system(fnqs.make_configuration(edge * np.eye(3), places, twist), config)
@@ -125,7 +129,8 @@ def print_models() -> None:
         print(f"{name}: parameters {len(shapes)}, {digest(*shapes)}, drawn {digest(*(leaf for _, leaf in named))}")
         print(f"{name}: log psi {digest(phases, logs)} {[float(value) for value in logs]}")
         print(f"{name}: gradient {digest(*slopes)}")
-        print(f"{name}: local energy {digest(energies)} {[complex(value) for value in np.asarray(energies)]}")
+        values = [complex(value) for value in np.asarray(energies)]
+        print(f"{name}: local energy {digest(energies)} {values}", flush=True)
 
 
 def print_run(folder: Path) -> None:
@@ -162,20 +167,25 @@ def lasting(value: Any) -> Any:
     return [lasting(item) for item in value] if isinstance(value, list) else value
 
 
-def main(checkout: str = ".") -> None:
-    """Print everything, from the packages of a checkout."""
-    sys.path[:0] = [str((Path(checkout) / folder).resolve()) for folder in FOLDERS]
+def main() -> None:
+    """Print what is asked for, from the packages of a checkout."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkout", nargs="?", type=Path, default=Path(__file__).parents[2], help="default: this one")
+    parser.add_argument("--parts", nargs="+", choices=[*MODELS, "run"], default=[*MODELS, "run"])
+    options = parser.parse_args()
+    sys.path[:0] = [str((options.checkout / folder).resolve()) for folder in FOLDERS]
     import fnqs
 
     found = Path(str(fnqs.__file__)).resolve().parents[1]
-    if found != Path(checkout).resolve():
-        raise SystemExit(f"{checkout}: fnqs is imported from {found} instead; give the folder of a checkout")
+    if found != options.checkout.resolve():
+        raise SystemExit(f"{options.checkout}: fnqs is imported from {found} instead; give the folder of a checkout")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FNQS_CACHE"] = str(Path(folder) / "cache")
         fnqs.configure(compilation_cache=False)
-        print_models()
-        print_run(Path(folder))
+        print_models([name for name in options.parts if name != "run"])
+        if "run" in options.parts:
+            print_run(Path(folder))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

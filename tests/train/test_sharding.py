@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fnqs_train.checkpointing.checkpoint import CheckpointPath, find_damage
 from fnqs_train.checkpointing.orbax_trees import restore_plain
+from fnqs_train.checkpointing.steps import CheckpointPath, find_damage
 from fnqs_train.distributed.sharded_arrays import read_arrays
 from fnqs_train.distributed.watchdog import LOST
 from fnqs_train.monitoring.metrics import read_metrics

@@ -16,7 +16,8 @@ from fnqs_data.generate.build import cached_dataset
 from fnqs_data.readers import read_records
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import Dataset, open_dataset
-from fnqs_train.checkpointing.checkpoint import CheckpointPath, parameter_names, restore_params
+from fnqs_train.checkpointing.checkpoint import parameter_names, restore_params
+from fnqs_train.checkpointing.steps import CheckpointPath
 from fnqs_train.config import RunConfig, recipe_path
 from fnqs_train.older_models import NEW, OLD, from_older, older_template
 

@@ -14,7 +14,8 @@ from fnqs.errors import InputError
 from fnqs.model_config import Spin
 from fnqs_data.store.record import Record
 from fnqs_eval.energies.journal import SUFFIX, Journal, fingerprint
-from fnqs_train.checkpointing.checkpoint import CheckpointPath, restore_meta
+from fnqs_train.checkpointing.checkpoint import restore_meta
+from fnqs_train.checkpointing.steps import CheckpointPath
 from fnqs_train.commands import add_configuration_options
 from fnqs_train.config import RunConfig
 from fnqs_train.models.shipped import results_folder
