@@ -222,8 +222,6 @@ def train(
                     batch.indices,
                     fetch_walkers(walkers),
                     np.asarray(widths),
-                    report.acceptance,
-                    report.variance,
                     step,
                 )
 
