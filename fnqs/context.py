@@ -23,7 +23,7 @@ class Context:
         lattice: smooth distances in the cell.
         protons: (N, 3), bohr.
         wave_vector: (3,) the twist as the shortest wave vector, 1/bohr.
-        density: () r_s, bohr.
+        r_s: () Wigner-Seitz radius, bohr.
         radial_mean, radial_size: (K,) normalisation of the radial functions.
         pair_mean: (K',) mean of the radial functions of the pair factor.
         electron_pairs: (2, K') coefficients of the pair factor, equal and opposite spins.
@@ -42,7 +42,7 @@ class Context:
     lattice: SmoothLattice
     protons: jax.Array
     wave_vector: jax.Array
-    density: jax.Array
+    r_s: jax.Array
     radial_mean: jax.Array
     radial_size: jax.Array
     pair_mean: jax.Array

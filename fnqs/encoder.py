@@ -46,8 +46,8 @@ class Encoder(nn.Module):
         protons = jnp.asarray(system.configuration.protons).astype(dtype)
         lattice = system.lattice.astype(dtype)
         number = protons.shape[0]
-        density = jnp.cbrt(3 * jnp.abs(jnp.linalg.det(cell)) / (4 * jnp.pi * number))
-        length = density.astype(dtype)
+        r_s = jnp.cbrt(3 * jnp.abs(jnp.linalg.det(cell)) / (4 * jnp.pi * number))
+        length = r_s.astype(dtype)
         rates = jnp.asarray(radial_rates(config), dtype)
         mean, size = radial_moments(lattice, rates, number)
         pair = pair_displacements(protons, protons, derivatives=False)
@@ -77,11 +77,11 @@ class Encoder(nn.Module):
         )
         plane_waves, neighbourhood, level_gates = system.plane_waves, None, None
         if plane_waves is not None:
-            amplitudes = WaveAmplitudes(config, name="plane_waves")(plane_waves, average, density)
-            unit = jnp.eye(number // 2, dtype=density.dtype)
+            amplitudes = WaveAmplitudes(config, name="plane_waves")(plane_waves, average, r_s)
+            unit = jnp.eye(number // 2, dtype=r_s.dtype)
             pairing = Pairing(jnp.broadcast_to(unit, (config.determinants, *unit.shape)))
         else:
-            amplitudes, pairing = self._levels(head, average, system, density)
+            amplitudes, pairing = self._levels(head, average, system, r_s)
             if config.level_bumps:
                 level_gates = self._level_gates(average, system.basis)
             neighbourhood = Neighbourhood(
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
             lattice=lattice,
             protons=protons,
             wave_vector=jnp.asarray(system.basis.wave_vector).astype(dtype),
-            density=length,
+            r_s=length,
             radial_mean=mean,
             radial_size=size,
             pair_mean=pair_mean,
@@ -130,7 +130,7 @@ class Encoder(nn.Module):
         return LevelGates(jnp.broadcast_to(outward, every), jnp.broadcast_to(homeward, every), profiles)
 
     def _levels(
-        self, head: Callable[..., jax.Array], average: jax.Array, system: System, density: jax.Array
+        self, head: Callable[..., jax.Array], average: jax.Array, system: System, r_s: jax.Array
     ) -> tuple[jax.Array, Pairing]:
         """Amplitudes (D, A, B) and the pairs of D determinants of the proton-centred orbitals.
 
@@ -138,7 +138,7 @@ class Encoder(nn.Module):
             head: linear function of the protons' features.
             average: (F,) the mean of those features.
             system: the configuration with its orbital basis.
-            density: () r_s, bohr, float64.
+            r_s: () Wigner-Seitz radius, bohr, float64.
         """
         config = self.config
         number, kinds, terms = system.configuration.protons.shape[0], orbitals_per_proton(config), config.determinants
@@ -147,15 +147,15 @@ class Encoder(nn.Module):
         amplitudes = jnp.moveaxis(amplitudes, 0, 2).reshape(terms, config.amplitudes, number * kinds)
         onsite = head("onsite_head", terms, shell[-1] + 1)[..., shell]
         onsite = jnp.moveaxis(onsite, 0, 1).reshape(terms, number * kinds)
-        fermi_energy = FREE_ELECTRON_FERMI_ENERGY / density**2
+        fermi_energy = FREE_ELECTRON_FERMI_ENERGY / r_s**2
         if config.antisymmetric == "slater" and not jnp.iscomplexobj(system.basis.hamiltonian):
             cold = jnp.full(terms, COLD) / fermi_energy
-            return amplitudes, jax.vmap(partial(slater_pairs, system.basis))(onsite.astype(density.dtype), cold)
+            return amplitudes, jax.vmap(partial(slater_pairs, system.basis))(onsite.astype(r_s.dtype), cold)
         if config.antisymmetric == "slater":
             inverse_temperature = jnp.full(terms, COLD) / fermi_energy
             virtual, last_pair = jnp.zeros(terms), jnp.ones((terms, 2))
         else:
-            sharpness = sharpness_of(Linear(terms, name="sharpness_head", gain=0.1)(average).astype(density.dtype))
+            sharpness = sharpness_of(Linear(terms, name="sharpness_head", gain=0.1)(average).astype(r_s.dtype))
             inverse_temperature = sharpness / fermi_energy
             # Bounded by the weight of the closed shells, which must not be left for empty levels.
             virtual = Linear(terms, name="virtual_head", gain=0.1)(average)
@@ -163,9 +163,9 @@ class Encoder(nn.Module):
             last_pair = Linear(2 * terms, name="last_pair_head", gain=0.0)(average).reshape(terms, 2)
             last_pair = last_pair_of(last_pair)
         pairing = jax.vmap(partial(pairing_matrix, system.basis, pairs=number // 2))(
-            onsite.astype(density.dtype),
+            onsite.astype(r_s.dtype),
             inverse_temperature,
-            virtual.astype(density.dtype),
-            last_pair.astype(density.dtype),
+            virtual.astype(r_s.dtype),
+            last_pair.astype(r_s.dtype),
         )
         return amplitudes, pairing

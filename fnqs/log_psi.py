@@ -66,9 +66,9 @@ class LogPsi(nn.Module):
         around_protons = radial_functions(proton_distances, *normalisation)
         features, vectors = ElectronNetwork(config, name="electrons")(
             off_diagonal(radial_functions(electron_distances, *normalisation)),
-            scale(electron_vectors, 1 / context.density),
+            scale(electron_vectors, 1 / context.r_s),
             around_protons,
-            scale(proton_vectors, 1 / context.density),
+            scale(proton_vectors, 1 / context.r_s),
             context.filters,
             context.vector_filters,
             context.modulation,
@@ -76,7 +76,7 @@ class LogPsi(nn.Module):
 
         coordinates = independent(electrons) if derivatives else electrons
         backflow_weights = Linear(config.vectors, gain=0.01, name="backflow")(features)
-        positions = add(coordinates, scale(product("ic,ixc->ix", backflow_weights, vectors), context.density))
+        positions = add(coordinates, scale(product("ic,ixc->ix", backflow_weights, vectors), context.r_s))
         if config.level_bumps:
             read = elementwise(nn.silu, Linear(config.features, name="amplitudes_hidden")(features))
             gates = Linear(config.amplitudes, gain=0.01, name="amplitudes")(concatenate([features, read]))
