@@ -13,7 +13,7 @@ from ase import Atoms, units
 from fnqs_data.generate.build import cached_dataset
 from fnqs_data.store import shards
 from fnqs_eval.commands import main as evaluate_main
-from fnqs_train.checkpointing.checkpoint import Checkpoints
+from fnqs_train.checkpointing.saving import Checkpoints
 from fnqs_train.commands import finetune_main, train_main
 from fnqs_train.config import load_config, save_config
 from fnqs_train.loading import params_template

@@ -1,6 +1,7 @@
 """The direction of imports: between the four packages, and between the rooms of each."""
 
 import ast
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -17,9 +18,14 @@ ORDER = list(PACKAGES)
 """A package imports from itself and from those before it."""
 
 
+HOUSES = (*ORDER, "fnqs_data.readers")
+"""Packages that are divided into rooms."""
+
+
 def modules(package: str) -> dict[str, Path]:
     """Files of a package by their module names."""
-    folder = ROOT / PACKAGES[package]
+    top, *inside = package.split(".")
+    folder = ROOT.joinpath(PACKAGES[top], *inside)
     found = {}
     for file in sorted(folder.rglob("*.py")):
         parts = (package, *file.relative_to(folder).with_suffix("").parts)
@@ -66,19 +72,26 @@ def test_a_package_imports_from_those_before_it_only(package):
     assert not wrong
 
 
-@pytest.mark.parametrize("package", ORDER)
+@pytest.mark.parametrize("package", HOUSES)
 def test_rooms_do_not_import_each_other_in_a_circle(package):
     known = modules(package)
     arrows: dict[str, set[str]] = {}
     for module, file in known.items():
         here = room(module, package, known)
-        there = {room(name, package, known) for name in imports(file) if name.split(".")[0] == package}
+        there = {room(name, package, known) for name in imports(file) if f"{name}.".startswith(f"{package}.")}
         arrows.setdefault(here, set()).update(there - {here, package})
     assert len(arrows) > 5
     TopologicalSorter(arrows).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("package", ORDER)
-def test_every_room_says_what_it_is_for(package):
-    for file in (ROOT / PACKAGES[package]).rglob("__init__.py"):
+def test_every_room_says_what_it_is_for_and_is_packaged(package):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    rooms = {name: file for name, file in modules(package).items() if file.name == "__init__.py"}
+    for name, file in rooms.items():
         assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), file
+        assert name in settings["packages"]
+        assert ROOT / settings["package-dir"][name] == file.parent
+    assert {file.parent for file in (ROOT / PACKAGES[package]).rglob("*.py")} == {
+        file.parent for file in rooms.values()
+    }

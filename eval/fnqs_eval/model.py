@@ -32,12 +32,12 @@ from fnqs_data.store.record import Record
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
 from fnqs_eval.energies.evaluate import finish, known_dataset
 from fnqs_eval.energies.reliability import training_distribution
-from fnqs_eval.energies.sampling_command import with_spin
 from fnqs_eval.energies.table import EnergyResult
-from fnqs_train.checkpointing.checkpoint import CheckpointPath, resolve_checkpoint
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
+from fnqs_train.checkpointing.steps import CheckpointPath
 from fnqs_train.config import RunConfig, load_config
 from fnqs_train.finetune import DATASET_NAME, finetune_config, training_set
-from fnqs_train.loading import load_params
+from fnqs_train.loading import load_params, with_spin
 from fnqs_train.loop import train
 from fnqs_train.run_folder import is_empty, used_alone
 

@@ -45,13 +45,13 @@ class ProtonNetwork(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, radial: jax.Array, vectors: jax.Array, density: jax.Array) -> jax.Array:
+    def __call__(self, radial: jax.Array, vectors: jax.Array, r_s: jax.Array) -> jax.Array:
         """Run the proton graph.
 
         Args:
             radial: (N, N, K) radial functions of proton pairs, empty diagonal.
             vectors: (N, N, 3) smooth vectors between protons over r_s.
-            density: () r_s, bohr.
+            r_s: () Wigner-Seitz radius, bohr.
 
         Returns:
             (N, F) features, F = `proton_features`.
@@ -61,7 +61,7 @@ class ProtonNetwork(nn.Module):
         directions = jnp.einsum("ijk,ijx->ikx", radial, vectors)
         directions = jnp.swapaxes(Linear(config.vectors, bias=False)(jnp.swapaxes(directions, 1, 2)), 1, 2)
         lengths = jnp.sum(directions**2, axis=-1)
-        thermometer = jnp.stack([jnp.log(density), 1 / density, density / 3])
+        thermometer = jnp.stack([jnp.log(r_s), 1 / r_s, r_s / 3])
         thermometer = jnp.broadcast_to(thermometer, (number, 3)).astype(radial.dtype)
         features = nn.silu(Linear(config.proton_features)(jnp.concatenate([surroundings, lengths, thermometer], -1)))
         for _ in range(config.proton_rounds):

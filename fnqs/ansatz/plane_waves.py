@@ -80,11 +80,11 @@ class WaveAmplitudes(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, waves: PlaneWaves, features: jax.Array, density: jax.Array) -> jax.Array:
+    def __call__(self, waves: PlaneWaves, features: jax.Array, r_s: jax.Array) -> jax.Array:
         """From mean features (F,) of the protons and r_s () in bohr to (D, A, N/2)."""
         shape = (self.config.determinants, self.config.amplitudes, len(CENTRES))
         coefficients = Linear(int(np.prod(shape)), name="head")(features).reshape(shape)
-        reduced = jnp.linalg.norm(jnp.asarray(waves.vectors), axis=1) * density / FERMI_WAVE_NUMBER
+        reduced = jnp.linalg.norm(jnp.asarray(waves.vectors), axis=1) * r_s / FERMI_WAVE_NUMBER
         width = CENTRES[1] - CENTRES[0]
         functions = jnp.exp(-0.5 * ((reduced - CENTRES[:, None]) / width) ** 2)
         return coefficients @ functions.astype(features.dtype)

@@ -35,7 +35,7 @@ def metropolis_with_exchange(
     Arguments and results are those of `metropolis`; the accepted fraction is that of the moves of all electrons, to
     which the widths belong.
     """
-    reach = (REACH * contexts.density).astype(walkers.dtype)
+    reach = (REACH * contexts.r_s).astype(walkers.dtype)
     lattice = contexts.lattice.astype(walkers.dtype)
 
     def propose(turn: jax.Array, key: jax.Array, positions: jax.Array):

@@ -41,7 +41,7 @@ from fuzz_layouts import FIXED, LAYOUTS, UNCOUNTED, WEIGHTS, disguise, make_fram
 
 from fnqs_data.commands import main as fnqs_data
 from fnqs_data.readers import read_records
-from fnqs_data.readers.guarded import stop_children
+from fnqs_data.readers.sandbox.sandbox import stop_children
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import open_dataset
 

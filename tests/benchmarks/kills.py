@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from small_run import final_state, start_training, write_config
 
-from fnqs_train.checkpointing.checkpoint import CheckpointPath, find_damage
+from fnqs_train.checkpointing.steps import CheckpointPath, find_damage
 
 STEPS, SAVE_EVERY = 6000, 20
 LONGEST = 1.5

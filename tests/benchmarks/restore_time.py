@@ -19,7 +19,8 @@ import numpy as np
 
 from fnqs.model_config import ModelConfig
 from fnqs.precision import configure
-from fnqs_train.checkpointing.checkpoint import Checkpoints, resolve_checkpoint, restore_params
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_params
+from fnqs_train.checkpointing.saving import Checkpoints
 from fnqs_train.config import DataConfig, RunConfig
 from fnqs_train.loading import params_template
 from fnqs_train.walkers import Population

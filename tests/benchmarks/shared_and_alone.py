@@ -23,7 +23,8 @@ from fnqs.precision import configure
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
 from fnqs_eval.energies.energy import evaluate_records
-from fnqs_train.checkpointing.checkpoint import FOLDER_NAME, resolve_checkpoint
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
+from fnqs_train.checkpointing.steps import FOLDER_NAME
 from fnqs_train.commands import train_main
 from fnqs_train.config import load_config, recipe_path
 from fnqs_train.loading import load_params

@@ -14,8 +14,8 @@ from ase.io.formats import ioformats
 import fnqs_data
 from fnqs.errors import InputError
 from fnqs_data.readers import iterate_records, read_records
-from fnqs_data.readers.formats import READ, REFUSED
 from fnqs_data.readers.options import ReadOptions
+from fnqs_data.readers.recognition.known_formats import READ, REFUSED
 
 EDGE = 4.0  # bohr, the cube of eight protons that `make_atoms` makes
 R_S = EDGE / (32 * np.pi / 3) ** (1 / 3)

@@ -7,7 +7,7 @@ from ase.io import write
 
 from fnqs.errors import InputError
 from fnqs_data.readers import read_records
-from fnqs_data.readers.energy_bounds import highest_energy
+from fnqs_data.readers.checks.energy_bounds import highest_energy
 from fnqs_data.readers.options import ReadOptions
 from fnqs_data.store.record import decode_record, encode_record
 

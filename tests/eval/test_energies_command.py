@@ -18,7 +18,7 @@ from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.readers import read_records
 from fnqs_eval.commands import main as evaluate_main
-from fnqs_train.checkpointing.checkpoint import Checkpoints
+from fnqs_train.checkpointing.saving import Checkpoints
 from fnqs_train.config import load_config, save_config
 
 CONFIG = """name = "try"

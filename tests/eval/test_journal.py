@@ -10,7 +10,8 @@ from fnqs_eval.energies.energy import EvaluationSettings
 from fnqs_eval.energies.journal import Journal, fingerprint
 from fnqs_eval.energies.table import EnergyResult
 from fnqs_eval.energies.twists import parse_twists
-from fnqs_train.checkpointing.checkpoint import DIGEST_NAME, CheckpointPath
+from fnqs_train.checkpointing.digests import DIGEST_NAME
+from fnqs_train.checkpointing.steps import CheckpointPath
 
 RESULT = EnergyResult(
     identifier="a",

@@ -22,7 +22,7 @@ from fnqs_eval.report.report_data import read_run
 from fnqs_eval.report.report_pictures import pictures_of
 from fnqs_eval.transfer.item_result import ItemResult, write_results
 from fnqs_eval.transfer.learning_curve import Curve, Point
-from fnqs_train.checkpointing.checkpoint import Checkpoints
+from fnqs_train.checkpointing.saving import Checkpoints
 from fnqs_train.config import load_config, save_config
 from fnqs_train.loading import params_template
 from fnqs_train.models.shipped import MODELS

@@ -6,12 +6,12 @@ import pytest
 
 from fnqs.ansatz.geminal import pairing_matrix, slater_pairs
 from fnqs.ansatz.orbital_basis import make_orbital_basis
+from fnqs.ansatz.pair_numbers import COLD
 from fnqs.ansatz.plane_waves import make_plane_waves
 from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
 from fnqs.model_config import ModelConfig
 from fnqs.system import make_system
-from fnqs.wavefunction import COLD
 from fnqs_data.generate.crystals import lattice
 
 SLATER = ModelConfig(s_exponents=(1.0, 0.3), p_exponents=(), antisymmetric="slater")

@@ -23,7 +23,7 @@ class TrapContext:
     """What the exchange asks of a configuration."""
 
     lattice: SmoothLattice
-    density: jax.Array
+    r_s: jax.Array
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from fnqs.ansatz.geminal import Pairing, log_pairs, pairing_matrix
 from fnqs.ansatz.open_shell import PARTNERS, chemical_potential, occupations
 from fnqs.ansatz.orbital_basis import make_orbital_basis
 from fnqs.ansatz.pair_blocking import room_for_a_pair
+from fnqs.ansatz.pair_numbers import LEAST_LAST_PAIR, RATIO_RANGE, START_LAST_PAIR, last_pair_of
 from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig
-from fnqs.wavefunction import LEAST_LAST_PAIR, RATIO_RANGE, START_LAST_PAIR, last_pair_of
 
 CONFIG = ModelConfig(s_exponents=(1.0, 0.3), p_exponents=())
 RING = 1.8 * np.diag([4.0, 4.0, 4.0])

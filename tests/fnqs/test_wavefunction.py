@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from fnqs.ansatz.orbital_basis import REDUNDANT_ENERGY, _grid_counts
+from fnqs.ansatz.pair_numbers import SHARPNESS_RANGE, START_SHARPNESS, sharpness_of
 from fnqs.configuration import fold_twist, make_configuration
 from fnqs.periodic.smooth_distance import reduced_cell
 from fnqs.system import make_system, stack_systems
-from fnqs.wavefunction import SHARPNESS_RANGE, START_SHARPNESS, sharpness_of
 
 GAMMA = (0.0, 0.0, 0.0)
 GENERAL = (0.13, -0.21, 0.4)

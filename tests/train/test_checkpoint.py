@@ -13,16 +13,10 @@ import optax
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_train.checkpointing import checkpoint as module
-from fnqs_train.checkpointing import held, orbax_trees
-from fnqs_train.checkpointing.checkpoint import (
-    CheckpointPath,
-    Checkpoints,
-    find_damage,
-    resolve_checkpoint,
-    restore_meta,
-    restore_params,
-)
+from fnqs_train.checkpointing import held, orbax_trees, saving, steps
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta, restore_params
+from fnqs_train.checkpointing.saving import Checkpoints
+from fnqs_train.checkpointing.steps import CheckpointPath, find_damage
 from fnqs_train.distributed import sharded_arrays
 
 
@@ -160,9 +154,9 @@ def test_a_step_killed_before_its_digests_is_not_used(tmp_path):
 
 def test_keeps_the_latest_every_nth_and_the_best_across_restarts(tmp_path):
     energies = {10: -0.1, 20: -0.9, 30: -0.2, 40: float("nan"), 50: -0.3, 60: -0.4, 70: -0.5, 80: -0.6}
-    for steps in ((10, 20, 30, 40), (50, 60, 70, 80)):
+    for those in ((10, 20, 30, 40), (50, 60, 70, 80)):
         with Checkpoints(tmp_path, keep=2, every_nth_kept=50) as checkpoints:
-            for step in steps:
+            for step in those:
                 save(checkpoints, step, energies[step])
     kept = sorted(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir())
     assert kept == [20, 50, 70, 80]
@@ -204,13 +198,13 @@ def test_a_full_disk_leaves_the_earlier_step_and_nothing_half_written(tmp_path, 
                 folder.mkdir()
                 raise ValueError("RESOURCE_EXHAUSTED: No space left on device [os_error_code='28']")
 
-            monkeypatch.setattr(module, "save_tree", fail)
+            monkeypatch.setattr(saving, "save_tree", fail)
         else:
 
             def fail(*args, **kwargs):
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-            monkeypatch.setattr(module, "write_text_atomic", fail)
+            monkeypatch.setattr(saving, "write_text_atomic", fail)
         with pytest.raises(OSError, match="No space left on device"):
             save(checkpoints, 20)
         monkeypatch.undo()
@@ -271,7 +265,7 @@ def test_a_step_that_vanishes_while_it_is_looked_at_is_not_called_damaged(tmp_pa
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         save(checkpoints, 10)
         save(checkpoints, 20)
-        look, vanished = module.find_damage, []
+        look, vanished = steps.find_damage, []
 
         def vanishing(checkpoint, *, spared=()):
             if checkpoint.step == 20 and not vanished:
@@ -280,7 +274,7 @@ def test_a_step_that_vanishes_while_it_is_looked_at_is_not_called_damaged(tmp_pa
                 shutil.rmtree(checkpoint.folder)
             return look(checkpoint, spared=spared)
 
-        monkeypatch.setattr(module, "find_damage", vanishing)
+        monkeypatch.setattr(steps, "find_damage", vanishing)
         assert resolve_checkpoint(tmp_path).step == 30
         assert vanished == [20]
         assert [str(warning.message) for warning in recwarn] == []

@@ -18,15 +18,11 @@ from fnqs.optimisation.natural_gradient import spring
 from fnqs_data.store.write import write_dataset
 from fnqs_train import loop
 from fnqs_train import step as step_module
-from fnqs_train.checkpointing import checkpoint as checkpoint_module
-from fnqs_train.checkpointing.checkpoint import (
-    CheckpointPath,
-    Checkpoints,
-    find_damage,
-    resolve_checkpoint,
-    restore_params,
-)
+from fnqs_train.checkpointing import saving
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_params
 from fnqs_train.checkpointing.digests import DIGEST_NAME, digests_of
+from fnqs_train.checkpointing.saving import Checkpoints
+from fnqs_train.checkpointing.steps import CheckpointPath, find_damage
 from fnqs_train.chunks import Chunks, MemoryConfig, choose_chunks
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig
 from fnqs_train.loop import train
@@ -217,7 +213,7 @@ def test_a_damaged_checkpoint_is_not_trained_on(tmp_path, config, dataset, sound
 def test_a_save_does_not_hold_up_the_steps(tmp_path, config, dataset, monkeypatch, sound):
     """With a disk that takes as long as two steps, the steps go on, and what is saved is the state of its own step."""
     release, visits, unfinished = threading.Event(), [], []
-    save_tree, take, steps = checkpoint_module.save_tree, loop.Population.take, tmp_path / "run" / "checkpoints"
+    save_tree, take, steps = saving.save_tree, loop.Population.take, tmp_path / "run" / "checkpoints"
 
     def slow(folder, tree):
         if folder == steps / "2.part" / "params":
@@ -231,7 +227,7 @@ def test_a_save_does_not_hold_up_the_steps(tmp_path, config, dataset, monkeypatc
             release.set()
         return take(self, number, indices)
 
-    monkeypatch.setattr(checkpoint_module, "save_tree", slow)
+    monkeypatch.setattr(saving, "save_tree", slow)
     monkeypatch.setattr(loop.Population, "take", taking)
     train(dataclasses.replace(config, checkpoint=CheckpointConfig(every_steps=2, keep=4)), tmp_path / "run", dataset)
     assert unfinished == [True]  # step 3 was taken and step 4 began while step 2 was still being written

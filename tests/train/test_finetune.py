@@ -12,7 +12,8 @@ from ase import Atoms, units
 from fnqs_eval.commands import main as evaluate_main
 from fnqs_eval.energies.evaluate import known_dataset
 from fnqs_train import loop
-from fnqs_train.checkpointing.checkpoint import Checkpoints, resolve_checkpoint, restore_meta, restore_params
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta, restore_params
+from fnqs_train.checkpointing.saving import Checkpoints
 from fnqs_train.commands import finetune_main, train_main
 from fnqs_train.config import load_config, save_config
 from fnqs_train.finetune import SAVED_EVERY

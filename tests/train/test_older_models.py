@@ -9,7 +9,8 @@ from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
-from fnqs_train.checkpointing.checkpoint import Checkpoints, resolve_checkpoint, restore_params
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_params
+from fnqs_train.checkpointing.saving import Checkpoints
 from fnqs_train.config import load_config, save_config
 from fnqs_train.loading import load_params, params_template
 from fnqs_train.older_models import NEW, OLD, OLD_STATES, from_older, older_template

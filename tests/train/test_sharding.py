@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fnqs_train.checkpointing.checkpoint import CheckpointPath, find_damage
 from fnqs_train.checkpointing.orbax_trees import restore_plain
+from fnqs_train.checkpointing.steps import CheckpointPath, find_damage
 from fnqs_train.distributed.sharded_arrays import read_arrays
 from fnqs_train.distributed.watchdog import LOST
 from fnqs_train.monitoring.metrics import read_metrics
@@ -116,7 +116,7 @@ def assert_same_to_rounding(one: Path, other: Path) -> None:
     np.testing.assert_allclose(ours[:, 1], theirs[:, 1], rtol=0, atol=1e-7)  # the mean of equal counts, in float32
     np.testing.assert_allclose(ours[:, 0], theirs[:, 0], rtol=0, atol=1e-12)
     for (name, left), right in zip(state(one).items(), state(other).values(), strict=True):
-        np.testing.assert_allclose(left, right, rtol=0, atol=1e-6 if name == "variance" else 1e-10, err_msg=name)
+        np.testing.assert_allclose(left, right, rtol=0, atol=1e-10, err_msg=name)
 
 
 @pytest.fixture(scope="module")

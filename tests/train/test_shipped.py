@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from fnqs.errors import InputError
-from fnqs_train.checkpointing.checkpoint import Checkpoints, find_damage, resolve_checkpoint, restore_params
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_params
 from fnqs_train.checkpointing.publish import publish
+from fnqs_train.checkpointing.saving import Checkpoints
+from fnqs_train.checkpointing.steps import find_damage
 from fnqs_train.models import shipped
 
 PARAMS = {"layer": {"kernel": jnp.arange(6.0).reshape(2, 3)}}

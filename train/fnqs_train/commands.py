@@ -21,6 +21,7 @@ from fnqs.optimisation.subspace import TrainedPart
 from fnqs.precision import configure
 from fnqs_data.store.store import Dataset
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta
+from fnqs_train.command_options import add_checkpoint_argument, add_configuration_options
 from fnqs_train.config import (
     CONFIG_NAME,
     RunConfig,
@@ -171,12 +172,7 @@ def _finetune(arguments: list[str] | None) -> int:
         "  fnqs-finetune runs/finetune-my --resume",
     )
     add_version_option(parser)
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        type=Path,
-        help="run folder, a step in it, or the name of a model that comes with fnqs: foundation",
-    )
+    add_checkpoint_argument(parser)
     add_configuration_options(parser, required=False)
     parser.add_argument(
         "--steps", type=positive_int, help="optimisation steps in all, at most those with --until (default 100)"
@@ -301,23 +297,6 @@ def _tune(
     _say(f"done: {run_folder}")
     _say(f"next: fnqs-evaluate energies {run_folder} --configurations {options.configurations or 'FILE'}")
     return 0
-
-
-def add_configuration_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Options that choose configurations from a file."""
-    parser.add_argument(
-        "--configurations",
-        metavar="FILE",
-        type=Path,
-        required=required,
-        help="anything ASE reads with a cell (extxyz, POSCAR, .traj ...; angstrom), QMC-HAMM HDF5, "
-        "or a data set folder",
-    )
-    parser.add_argument(
-        "--frames",
-        metavar="A:B",
-        help="frames of the file to take, as in Python: 17 is one, 0:10 the first ten (default: all)",
-    )
 
 
 if __name__ == "__main__":

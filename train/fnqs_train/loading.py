@@ -10,13 +10,15 @@ import numpy as np
 
 from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
+from fnqs.model_config import Spin
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
 from fnqs_data.readers import read_records
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import Dataset, open_dataset
-from fnqs_train.checkpointing.checkpoint import CheckpointPath, parameter_names, restore_params
+from fnqs_train.checkpointing.checkpoint import parameter_names, restore_params
+from fnqs_train.checkpointing.steps import CheckpointPath
 from fnqs_train.config import RunConfig, recipe_path
 from fnqs_train.older_models import NEW, OLD, from_older, older_template
 
@@ -49,6 +51,11 @@ def parse_frames(text: str) -> slice:
     if 2 <= len(parts) <= 3:
         return slice(*parts)
     raise InputError(f"--frames {text}: give one number, or first:last as in Python")
+
+
+def with_spin(config: RunConfig, spin: Spin | None) -> RunConfig:
+    """Set the total spin of a run's model, where one is asked for."""
+    return config if spin is None else dataclasses.replace(config, model=dataclasses.replace(config.model, spin=spin))
 
 
 def load_dataset(config: RunConfig) -> Dataset:

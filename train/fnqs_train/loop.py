@@ -24,7 +24,7 @@ from fnqs_data.stream.mixture import mixture_weights
 from fnqs_data.stream.prepared_systems import PreparedSystems
 from fnqs_data.stream.stream import ConfigurationStream
 from fnqs_train.ahead import Ahead
-from fnqs_train.checkpointing.checkpoint import Checkpoints
+from fnqs_train.checkpointing.saving import Checkpoints
 from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import RunConfig, save_config
 from fnqs_train.distributed.sharding import fetch_walkers, make_mesh, place_same, place_walkers, random_keys
@@ -222,8 +222,6 @@ def train(
                     batch.indices,
                     fetch_walkers(walkers),
                     np.asarray(widths),
-                    report.acceptance,
-                    report.variance,
                     step,
                 )
 

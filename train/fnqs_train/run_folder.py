@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fnqs.errors import InputError
-from fnqs_train.checkpointing.checkpoint import FOLDER_NAME
+from fnqs_train.checkpointing.steps import FOLDER_NAME
 from fnqs_train.config import CONFIG_NAME, RunConfig, changed_keys
 from fnqs_train.monitoring.metrics import METRICS_NAME
 

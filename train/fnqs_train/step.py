@@ -116,10 +116,10 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mes
         walkers = jnp.where(fresh[:, None, None, None], start.astype(walkers.dtype), walkers)
         patterns = spin_patterns(contexts, walkers)
         forgotten = FORGOTTEN * axis.mean(jnp.mean(patterns**2, axis=(1, 2)))
-        density = jnp.max(contexts.density.astype(jnp.float32))
-        needed = FEWEST + FEWEST_AN_ELECTRON * walkers.shape[2] * jnp.maximum(density, 1)
+        r_s = jnp.max(contexts.r_s.astype(jnp.float32))
+        needed = FEWEST + FEWEST_AN_ELECTRON * walkers.shape[2] * jnp.maximum(r_s, 1)
         fewest = jnp.maximum(needed, float(sampling.equilibration_sweeps))
-        most = SWEEPS_AT_LEAST + SWEEPS_AN_ELECTRON * walkers.shape[2] * jnp.maximum(density**2, 1)
+        most = SWEEPS_AT_LEAST + SWEEPS_AN_ELECTRON * walkers.shape[2] * jnp.maximum(r_s**2, 1)
 
         def settled(rounds, fallen):
             return (fallen > 0) & (rounds >= PATIENT * fallen)

@@ -61,8 +61,6 @@ class Population:
                 "widths": np.full(len(members), START_WIDTH, np.float32),
                 "visits": np.zeros(len(members), np.int32),
                 "last_visit": np.full(len(members), NEVER, np.int64),
-                "acceptance": np.zeros(len(members), np.float32),
-                "variance": np.full(len(members), np.nan, np.float32),
             }
 
     def take(self, number: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,16 +89,12 @@ class Population:
         indices: np.ndarray,
         positions: np.ndarray,
         widths: np.ndarray,
-        acceptance: np.ndarray,
-        variance: np.ndarray,
         step: int,
     ) -> None:
-        """Store walkers after a visit in a step, with variance/N (K,) in Ha^2."""
+        """Store walkers and widths (K,) in bohr after a visit in a step."""
         arrays, rows = self._arrays[number], self._row[indices]
         arrays["positions"][rows] = positions
         arrays["widths"][rows] = widths
-        arrays["acceptance"][rows] = acceptance
-        arrays["variance"][rows] = variance
         arrays["last_visit"][rows] = step
         arrays["visits"][rows] += 1
 
@@ -110,7 +104,6 @@ class Population:
         arrays["visits"][rows] = 0
         arrays["widths"][rows] = START_WIDTH
         arrays["last_visit"][rows] = NEVER
-        arrays["variance"][rows] = np.nan
 
     @property
     def visited(self) -> int:
@@ -126,6 +119,8 @@ class Population:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over a saved state, of whose shared arrays this process's part has been read.
+
+        What older versions have saved besides is not read.
 
         Raises:
             InputError: it is of other data or another number of walkers.

@@ -1,4 +1,4 @@
-"""Readers, one file per format."""
+"""From files of any format, or the folder of a data set, to labelled records."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fnqs.errors import InputError
-from fnqs_data.readers.ase_readers import counted_from_start, records_of
-from fnqs_data.readers.extxyz import iterate_extxyz
-from fnqs_data.readers.guarded import iterate_guarded
+from fnqs_data.readers.formats.ase_readers import counted_from_start, records_of
+from fnqs_data.readers.formats.extxyz import iterate_extxyz
 from fnqs_data.readers.notes import Notes
 from fnqs_data.readers.options import ReadOptions
-from fnqs_data.readers.recognise import format_of
+from fnqs_data.readers.recognition.recognise import format_of
+from fnqs_data.readers.sandbox.sandbox import iterate_in_sandbox
 from fnqs_data.store.manifest import MANIFEST
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import open_dataset
@@ -27,7 +27,7 @@ def read_records(
     """Read labelled configurations from a file or a data set folder.
 
     Args:
-        path: a file of any format in `formats.READ`, or the folder of a data set.
+        path: a file of any format in `known_formats.READ`, or the folder of a data set.
         frames: which frames, counted from the start; None for all.
         options: the format and the names of labels, where the file leaves a choice.
         told: takes sentences about what the file says and nobody reads.
@@ -82,7 +82,7 @@ def iterate_records(
         raise InputError(f"{path}: the file is empty")
     wanted = counted_from_start(frames)
     if form not in ("extxyz", "i-pi"):
-        yield from iterate_guarded(path, form, wanted, options, told)
+        yield from iterate_in_sandbox(path, form, wanted, options, told)
         return
     notes = Notes()
     yield from records_of(path, iterate_extxyz(path, wanted, form), options, notes)

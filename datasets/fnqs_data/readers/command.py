@@ -10,11 +10,11 @@ from pathlib import Path
 
 from fnqs.errors import InputError
 from fnqs_data.readers import iterate_records
-from fnqs_data.readers.formats import READ
-from fnqs_data.readers.labels import CHARGE, ENERGY, FORCES, STRESS, VIRIAL
+from fnqs_data.readers.frame.labels import CHARGE, ENERGY, FORCES, STRESS, VIRIAL
 from fnqs_data.readers.names import distinct_names
 from fnqs_data.readers.options import ReadOptions
 from fnqs_data.readers.progress import shown
+from fnqs_data.readers.recognition.known_formats import READ
 from fnqs_data.store.manifest import file_digest
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import Dataset

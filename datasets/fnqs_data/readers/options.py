@@ -9,7 +9,7 @@ class ReadOptions(msgspec.Struct, frozen=True):
     """How to read a file where its content leaves a choice; None leaves it to the reader.
 
     Attributes:
-        format: name of a format, as `formats.READ` lists them; the content is not asked then.
+        format: name of a format, as `known_formats.READ` lists them; the content is not asked then.
         energy_key: name of the total energy, eV of the whole cell.
         forces_key: name of the column of forces, eV/Å.
         stress_key: name of the stress, eV/Å^3, positive under tension.

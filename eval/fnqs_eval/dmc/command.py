@@ -15,13 +15,9 @@ from fnqs_eval.dmc.result import print_table, result_from_json, with_zero, write
 from fnqs_eval.energies.sampling_command import (
     add_sampling_options,
     open_journal,
-    output_path,
     provenance_of,
-    with_spin,
+    read_request,
 )
-from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
-from fnqs_train.config import load_config
-from fnqs_train.loading import load_params, read_selected
 
 
 def add_dmc(commands) -> None:
@@ -82,11 +78,7 @@ def add_dmc(commands) -> None:
 def run_dmc(options: argparse.Namespace) -> int:
     """Project what is asked for, print the table and write the files."""
     time_steps = parse_time_steps(options.time_steps)
-    checkpoint = resolve_checkpoint(options.checkpoint)
-    output = output_path(options, checkpoint, "dmc", (".csv",))
-    config = with_spin(load_config(checkpoint.run_folder), options.spin)
-    records = read_selected(options.configurations, options.frames)
-    params = load_params(checkpoint, config)
+    checkpoint, config, params, records, output = read_request(options, "dmc", (".csv",))
     settings = DmcSettings(
         time_steps=time_steps,
         walkers=options.walkers,

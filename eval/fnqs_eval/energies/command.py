@@ -28,16 +28,13 @@ from fnqs_eval.energies.reliability import POOR_VARIANCE, training_distribution
 from fnqs_eval.energies.sampling_command import (
     add_sampling_options,
     open_journal,
-    output_path,
     provenance_of,
-    with_spin,
+    read_request,
 )
 from fnqs_eval.energies.symmetry import reduce_by_symmetry
 from fnqs_eval.energies.table import EnergyResult, print_table, write_json
 from fnqs_eval.energies.twists import parse_twists
-from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
-from fnqs_train.config import RunConfig, load_config
-from fnqs_train.loading import load_params, read_selected
+from fnqs_train.config import RunConfig
 
 
 def add_energies(commands) -> None:
@@ -92,11 +89,8 @@ def add_energies(commands) -> None:
 def run_energies(options: argparse.Namespace) -> int:
     """Evaluate what is asked for, print the table and write the files."""
     use_every_core()
-    checkpoint = resolve_checkpoint(options.checkpoint)
-    config = with_spin(load_config(checkpoint.run_folder), options.spin)
     twists = parse_twists(options.twists, options.seed) if options.twists is not None else None
-    records = read_selected(options.configurations, options.frames)
-    params = load_params(checkpoint, config)
+    checkpoint, config, params, records, output = read_request(options, "energies", (".csv", ".extxyz"))
     settings = EvaluationSettings(
         walkers=options.walkers,
         equilibration_sweeps=options.equilibration,
@@ -109,7 +103,6 @@ def run_energies(options: argparse.Namespace) -> int:
     sets = [] if twists is None else [reduce_by_symmetry(twists, record.configuration) for record in records]
     tasks = at_twists(records, sets) if sets else records
     each = settings_at_twists(settings, sets) if sets else settings
-    output = output_path(options, checkpoint, "energies", (".csv", ".extxyz"))
     for record in tasks:
         check_spin(record.configuration, config.model)
     with open_journal(options, output, checkpoint, each, tasks, twists) as journal:

@@ -22,7 +22,8 @@ from fnqs.errors import InputError
 from fnqs.model_config import Spin
 from fnqs_data.store.record import Record
 from fnqs_eval.energies.table import EnergyResult
-from fnqs_train.checkpointing.checkpoint import DIGEST_NAME, CheckpointPath
+from fnqs_train.checkpointing.digests import DIGEST_NAME
+from fnqs_train.checkpointing.steps import CheckpointPath
 
 SUFFIX = ".journal.jsonl"
 """End of a journal's name."""

@@ -7,16 +7,18 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from fnqs.cli.command_line import nonnegative_int, positive_float, positive_int
 from fnqs.errors import InputError
 from fnqs.model_config import Spin
 from fnqs_data.store.record import Record
 from fnqs_eval.energies.journal import SUFFIX, Journal, fingerprint
-from fnqs_train.checkpointing.checkpoint import CheckpointPath, restore_meta
-from fnqs_train.commands import add_configuration_options
-from fnqs_train.config import RunConfig
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta
+from fnqs_train.checkpointing.steps import CheckpointPath
+from fnqs_train.command_options import add_checkpoint_argument, add_configuration_options
+from fnqs_train.config import RunConfig, load_config
+from fnqs_train.loading import load_params, read_selected, with_spin
 from fnqs_train.models.shipped import results_folder
 
 
@@ -33,12 +35,7 @@ def add_sampling_options(
         stops: what is said of this error.
         also: what is written besides the JSON.
     """
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        type=Path,
-        help="run folder, a step in it, or the name of a model that comes with fnqs: foundation",
-    )
+    add_checkpoint_argument(parser)
     add_configuration_options(parser)
     parser.add_argument(
         "--walkers", type=positive_int, default=walkers, help=f"walkers of each configuration (default {walkers})"
@@ -71,22 +68,45 @@ def add_sampling_options(
     parser.add_argument("--restart", action="store_true", help="forget what a run that was cut off left in its journal")
 
 
-def with_spin(config: RunConfig, spin: Spin | None) -> RunConfig:
-    """Set the total spin of a run's model, where one is asked for."""
-    return config if spin is None else dataclasses.replace(config, model=dataclasses.replace(config.model, spin=spin))
+class Request(NamedTuple):
+    """What a command that samples was asked for.
+
+    Attributes:
+        checkpoint: the trained model.
+        config: of its run, with the spin that was asked for.
+        params: its parameters.
+        records: the configurations.
+        output: where the JSON goes.
+    """
+
+    checkpoint: CheckpointPath
+    config: RunConfig
+    params: dict
+    records: list[Record]
+    output: Path
 
 
-def output_path(options: argparse.Namespace, checkpoint: CheckpointPath, prefix: str, beside: Sequence[str]) -> Path:
-    """Return where the JSON goes.
+def read_request(options: argparse.Namespace, prefix: str, beside: Sequence[str]) -> Request:
+    """Read what the options name.
+
+    Args:
+        options: with those of `add_sampling_options`.
+        prefix: as there.
+        beside: suffixes of the files that are written beside the JSON.
 
     Raises:
-        InputError: --output has one of the suffixes of the files beside it.
+        InputError: no or a damaged checkpoint, configurations that cannot be read, or --output with one of the
+            suffixes.
     """
-    name = f"{prefix}-{options.configurations.stem}.json"
-    output: Path = options.output or results_folder(checkpoint.run_folder) / name
-    if output.suffix in beside:
+    checkpoint = resolve_checkpoint(options.checkpoint)
+    output: Path | None = options.output
+    if output is None:
+        output = results_folder(checkpoint.run_folder) / f"{prefix}-{options.configurations.stem}.json"
+    elif output.suffix in beside:
         raise InputError(f"--output {output}: name the JSON file; the others are written beside it")
-    return output
+    config = with_spin(load_config(checkpoint.run_folder), options.spin)
+    records = read_selected(options.configurations, options.frames)
+    return Request(checkpoint, config, load_params(checkpoint, config), records, output)
 
 
 def open_journal(

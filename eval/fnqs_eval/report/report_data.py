@@ -14,7 +14,8 @@ from fnqs.errors import InputError
 from fnqs_eval.energies.journal import result_from_json
 from fnqs_eval.energies.table import EnergyResult
 from fnqs_eval.transfer.item_result import RESULTS_NAME, ItemResult, read_results
-from fnqs_train.checkpointing.checkpoint import find_damage, resolve_checkpoint, restore_meta
+from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta
+from fnqs_train.checkpointing.steps import find_damage
 from fnqs_train.config import RunConfig, load_config
 from fnqs_train.monitoring.metrics import read_metrics
 from fnqs_train.monitoring.metrics_row import MetricsRow

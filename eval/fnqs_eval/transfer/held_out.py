@@ -22,7 +22,7 @@ from fnqs_eval.energies.table import EnergyResult
 from fnqs_eval.transfer.item_result import Forgetting, ItemResult
 from fnqs_eval.transfer.learning_curve import Curve, Point, evaluated_steps, mean_point
 from fnqs_eval.transfer.protocol import Item, Protocol
-from fnqs_train.checkpointing.checkpoint import CheckpointPath
+from fnqs_train.checkpointing.steps import CheckpointPath
 from fnqs_train.config import RunConfig
 from fnqs_train.finetune import finetune_config
 from fnqs_train.loop import train

@@ -23,7 +23,7 @@ from fnqs_eval.transfer.held_out import Foundation, run_item
 from fnqs_eval.transfer.item_result import HEADINGS, RESULTS_NAME, ItemResult, write_results
 from fnqs_eval.transfer.protocol import check_protocol, item_records, read_protocol, training_records
 from fnqs_eval.transfer.protocol_picture import plot_items
-from fnqs_train.checkpointing.checkpoint import CheckpointPath
+from fnqs_train.checkpointing.steps import CheckpointPath
 from fnqs_train.config import load_config
 from fnqs_train.loading import load_dataset, load_params
 from fnqs_train.monitoring.metrics import read_metrics

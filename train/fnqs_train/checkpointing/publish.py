@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fnqs.cli.files import write_text_atomic
 from fnqs.errors import InputError
-from fnqs_train.checkpointing.checkpoint import SPARED, CheckpointPath
 from fnqs_train.checkpointing.digests import DIGEST_NAME, digests_of
+from fnqs_train.checkpointing.steps import SPARED, CheckpointPath
 from fnqs_train.config import CONFIG_NAME, RECIPE_NAME
 from fnqs_train.monitoring.metrics import METRICS_NAME
 

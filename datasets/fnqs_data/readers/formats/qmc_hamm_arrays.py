@@ -12,10 +12,10 @@ from ase import units
 
 from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
-from fnqs_data.readers.hdf5_nodes import dataset_at
-from fnqs_data.readers.labels import forces_label, number_label, to_hartree
+from fnqs_data.readers.checks.plausible import MOST_PROTONS, check_geometry, find_implausible
+from fnqs_data.readers.formats.hdf5_nodes import dataset_at
+from fnqs_data.readers.frame.labels import forces_label, number_label, to_hartree
 from fnqs_data.readers.notes import Notes
-from fnqs_data.readers.plausible import MOST_PROTONS, check_geometry, find_implausible
 from fnqs_data.store.record import Record
 
 CORRECTION_TOLERANCE = 1e-6

@@ -14,7 +14,7 @@ from typing import IO, cast
 from ase.io.formats import UnknownFileTypeError, filetype
 
 from fnqs.errors import InputError
-from fnqs_data.readers.formats import READ, REFUSED
+from fnqs_data.readers.recognition.known_formats import READ, REFUSED
 
 HEAD = 64 << 10
 """Bytes of a file that are looked at."""
@@ -36,7 +36,7 @@ MAGIC = {
 
 
 def format_of(path: Path, wanted: str | None = None) -> str:
-    """Return the name of a file's format, one of `formats.READ`.
+    """Return the name of a file's format, one of `known_formats.READ`.
 
     Args:
         path: a file.

@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.io.trajectory import TrajectoryReader
 
 from fnqs.errors import InputError
-from fnqs_data.readers.text import reason_of
+from fnqs_data.readers.formats.text import reason_of
 
 ULM_MAGIC = (b"- of Ulm", b"AFFormat")
 HEADER = struct.Struct("<8s16sqqq")

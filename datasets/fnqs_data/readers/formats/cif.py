@@ -19,8 +19,8 @@ from ase.io.cif import CIFBlock, parse_cif
 
 from fnqs.errors import InputError
 from fnqs.periodic.cell import minimum_image_distances
-from fnqs_data.readers.plausible import MOST_PROTONS
-from fnqs_data.readers.text import reason_of, text_of
+from fnqs_data.readers.checks.plausible import MOST_PROTONS
+from fnqs_data.readers.formats.text import reason_of, text_of
 
 OPERATION = re.compile(r"(?mi)^[^_#\n]*[xyz][^,\n]*,[^,\n]*[xyz][^,\n]*,[^,\n]*[xyz]")
 GROUP = re.compile(

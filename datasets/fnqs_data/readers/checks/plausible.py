@@ -11,7 +11,7 @@ from ase import units
 
 from fnqs.errors import InputError
 from fnqs.periodic.cell import minimum_image_distances
-from fnqs_data.readers.energy_bounds import highest_energy
+from fnqs_data.readers.checks.energy_bounds import highest_energy
 from fnqs_data.readers.notes import Notes
 from fnqs_data.store.record import Record
 

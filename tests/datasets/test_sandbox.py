@@ -16,9 +16,10 @@ from ase.io.formats import ioformats
 
 import fnqs_data
 from fnqs.errors import InputError
-from fnqs_data.readers import guarded, iterate_records, read_records
-from fnqs_data.readers.formats import READ, REFUSED
-from fnqs_data.readers.plausible import energy_bounds
+from fnqs_data.readers import iterate_records, read_records
+from fnqs_data.readers.checks.plausible import energy_bounds
+from fnqs_data.readers.recognition.known_formats import READ, REFUSED
+from fnqs_data.readers.sandbox import sandbox
 
 FUZZER = Path(__file__).parents[1] / "benchmarks" / "fuzz_readers.py"
 
@@ -26,8 +27,8 @@ FUZZER = Path(__file__).parents[1] / "benchmarks" / "fuzz_readers.py"
 def test_a_reader_that_died_is_replaced(tmp_path, make_atoms):
     write(tmp_path / "frames.traj", [make_atoms(8), make_atoms(8)])
     read_records(tmp_path / "frames.traj")
-    guarded._idle[-1]._process.kill()
-    guarded._idle[-1]._process.wait()
+    sandbox._idle[-1]._process.kill()
+    sandbox._idle[-1]._process.wait()
     assert len(read_records(tmp_path / "frames.traj")) == 2
 
 
@@ -46,9 +47,9 @@ def test_a_reading_without_an_end_is_one_sentence(tmp_path, make_atoms, monkeypa
     write(tmp_path / "frames.traj", make_atoms(8))
     read_records(tmp_path / "frames.traj")
     # Halted, the child neither answers nor ends, however fast the machine is.
-    halted = guarded._idle[-1]._process
+    halted = sandbox._idle[-1]._process
     halted.send_signal(signal.SIGSTOP)
-    monkeypatch.setattr(guarded, "READ_PATIENCE", 0.2)
+    monkeypatch.setattr(sandbox, "READ_PATIENCE", 0.2)
     with pytest.raises(InputError, match=r"frames\.traj: frame 0: its reading crashed or took longer"):
         read_records(tmp_path / "frames.traj")
     assert halted.poll() == -signal.SIGKILL
@@ -59,7 +60,7 @@ def test_a_reading_without_an_end_is_one_sentence(tmp_path, make_atoms, monkeypa
 def test_the_reading_process_runs_connects_and_unpickles_nothing(tmp_path):
     program = (
         "import sys, os, pickle, socket, subprocess\n"
-        "from fnqs_data.readers.guarded_child import _forbid\n"
+        "from fnqs_data.readers.sandbox.sandbox_child import _forbid\n"
         "sys.addaudithook(_forbid)\n"
         "class Evil:\n"
         "    def __reduce__(self): return (print, ('unpickled',))\n"
@@ -106,9 +107,9 @@ def test_a_limit_on_memory_leaves_a_sentence_or_a_result(tmp_path, make_atoms):
     assert done.returncode == 0, done.stderr
     # Only the process that reads stands under this limit, which its imports exceed; ours has imported what it needs.
     starved = (
-        "import resource as r, fnqs_data.commands; from fnqs_data.readers import guarded; "
-        "start = guarded.subprocess.Popen; small = lambda: r.setrlimit(r.RLIMIT_AS, (1 << 28, 1 << 28)); "
-        "guarded.subprocess.Popen = lambda *a, **k: start(*a, preexec_fn=small, **k); "
+        "import resource as r, fnqs_data.commands; from fnqs_data.readers.sandbox import sandbox; "
+        "start = sandbox.subprocess.Popen; small = lambda: r.setrlimit(r.RLIMIT_AS, (1 << 28, 1 << 28)); "
+        "sandbox.subprocess.Popen = lambda *a, **k: start(*a, preexec_fn=small, **k); "
     )
     done = reading(tmp_path, "frames.traj", starved)
     assert done.returncode == 2

@@ -7,11 +7,11 @@ from ase import Atoms, units
 
 from fnqs.configuration import find_twist_fault, make_configuration
 from fnqs.errors import InputError
-from fnqs_data.readers.isotopes import describe_isotopes
-from fnqs_data.readers.labels import labels_of, number_label, to_hartree, total_charge
+from fnqs_data.readers.checks.plausible import check_geometry, find_implausible
+from fnqs_data.readers.frame.isotopes import describe_isotopes
+from fnqs_data.readers.frame.labels import labels_of, number_label, to_hartree, total_charge
 from fnqs_data.readers.notes import Notes
 from fnqs_data.readers.options import ReadOptions
-from fnqs_data.readers.plausible import check_geometry, find_implausible
 from fnqs_data.store.record import Record
 
 SMALLEST_MOMENT = 0.01

@@ -9,8 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from fnqs.errors import InputError
-from fnqs_data.readers.isotopes import isotope_of, set_isotopes
-from fnqs_data.readers.text import CUT, ends_within_number, floats, last_lines, reason_of, text_of
+from fnqs_data.readers.formats.text import CUT, ends_within_number, floats, last_lines, reason_of, text_of
+from fnqs_data.readers.frame.isotopes import isotope_of, set_isotopes
 
 OF_NO_CONCERN = ("constrain_relaxation", "velocity", "hessian_block", "set_vacuum_level")
 """Keywords that change neither the structure nor its electrons."""

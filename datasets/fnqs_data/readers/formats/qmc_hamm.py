@@ -9,13 +9,13 @@ from pathlib import Path
 import h5py
 
 from fnqs.errors import InputError
-from fnqs_data.readers.extxyz import LARGEST_FRAME, single_frame
-from fnqs_data.readers.frames import QMC_HAMM_METHOD, record_from_atoms
-from fnqs_data.readers.hdf5_nodes import dataset_at
+from fnqs_data.readers.formats.extxyz import LARGEST_FRAME, single_frame
+from fnqs_data.readers.formats.hdf5_nodes import dataset_at
+from fnqs_data.readers.formats.qmc_hamm_arrays import record_from_arrays
+from fnqs_data.readers.formats.text import reason_of
+from fnqs_data.readers.frame.conversion import QMC_HAMM_METHOD, record_from_atoms
 from fnqs_data.readers.notes import Notes
 from fnqs_data.readers.options import ReadOptions
-from fnqs_data.readers.qmc_hamm_arrays import record_from_arrays
-from fnqs_data.readers.text import reason_of
 from fnqs_data.store.manifest import file_digest
 from fnqs_data.store.record import Record
 

@@ -23,11 +23,11 @@ from ase.io import read
 from ase.io.extxyz import key_val_str_to_dict
 
 from fnqs.errors import InputError
-from fnqs_data.readers.ipi import as_extxyz
-from fnqs_data.readers.isotopes import isotope_of, set_isotopes
-from fnqs_data.readers.plausible import MOST_PROTONS
-from fnqs_data.readers.recognise import BYTE_ORDER_MARK, open_by_content
-from fnqs_data.readers.text import ends_within_number, reason_of
+from fnqs_data.readers.checks.plausible import MOST_PROTONS
+from fnqs_data.readers.formats.ipi import as_extxyz
+from fnqs_data.readers.formats.text import ends_within_number, reason_of
+from fnqs_data.readers.frame.isotopes import isotope_of, set_isotopes
+from fnqs_data.readers.recognition.recognise import BYTE_ORDER_MARK, open_by_content
 
 _ISOTOPE = re.compile(r"(?<!\S)(?:[DTdt]|[123][Hh])(?!\S)")
 

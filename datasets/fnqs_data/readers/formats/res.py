@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.geometry import cellpar_to_cell
 
 from fnqs.errors import InputError
-from fnqs_data.readers.isotopes import isotope_of, set_isotopes
-from fnqs_data.readers.text import floats, reason_of, text_of
+from fnqs_data.readers.formats.text import floats, reason_of, text_of
+from fnqs_data.readers.frame.isotopes import isotope_of, set_isotopes
 
 ENTHALPY = "enthalpy (fourth word of TITL)"
 

@@ -12,17 +12,17 @@ from ase import Atoms
 from ase.io import iread
 
 from fnqs.errors import InputError
-from fnqs_data.readers.aims import iterate_aims
-from fnqs_data.readers.checks import ENDS, check_frame, check_text, missing_end
-from fnqs_data.readers.cif import iterate_cif
-from fnqs_data.readers.frames import record_from_atoms
-from fnqs_data.readers.lammps import iterate_lammps_data, iterate_lammps_dump
+from fnqs_data.readers.formats.aims import iterate_aims
+from fnqs_data.readers.formats.cif import iterate_cif
+from fnqs_data.readers.formats.lammps import iterate_lammps_data, iterate_lammps_dump
+from fnqs_data.readers.formats.poscar import iterate_poscar, iterate_xdatcar
+from fnqs_data.readers.formats.program_outputs import ENDS, check_frame, check_text, missing_end
+from fnqs_data.readers.formats.res import iterate_res
+from fnqs_data.readers.formats.text import CUT, ends_within_number, last_lines, reason_of, text_of
+from fnqs_data.readers.formats.trajectory import iterate_trajectory
+from fnqs_data.readers.frame.conversion import record_from_atoms
 from fnqs_data.readers.notes import Notes
 from fnqs_data.readers.options import ReadOptions
-from fnqs_data.readers.poscar import iterate_poscar, iterate_xdatcar
-from fnqs_data.readers.res import iterate_res
-from fnqs_data.readers.text import CUT, ends_within_number, last_lines, reason_of, text_of
-from fnqs_data.readers.trajectory import iterate_trajectory
 from fnqs_data.store.manifest import file_digest
 from fnqs_data.store.record import Record
 
@@ -50,7 +50,7 @@ def iterate_other(
 
     Args:
         path: the file.
-        form: one of `formats.READ`.
+        form: one of `known_formats.READ`.
         frames: which, counted from the start.
         options: names of labels that the user gave.
         notes: takes what is not read.

@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import os
 import queue
-import struct
 import subprocess
 import sys
 import threading
@@ -25,46 +24,27 @@ import fnqs
 import fnqs_data
 from fnqs.errors import InputError
 from fnqs_data.readers.options import ReadOptions
+from fnqs_data.readers.sandbox.messages import LENGTH, Message, Task
 from fnqs_data.store.record import Record, decode_record
 
-LENGTH = struct.Struct("<I")
 START_PATIENCE = 120.0
 """Seconds for the child to import what it needs."""
 
 READ_PATIENCE = 20.0
 """Seconds for one frame, and one more for every MB of its file."""
 
-
 DRAIN_PATIENCE = 0.1
 """Seconds; a new child takes about one."""
 
 
-class Message(msgspec.Struct, array_like=True, frozen=True):
-    """What the child says: "ready", "record" and its bytes, "bad frame", "bad file" or "note" and a sentence, "end"."""
-
-    kind: str
-    data: bytes = b""
-
-
-class Task(msgspec.Struct, array_like=True, frozen=True):
-    """What the child is to read."""
-
-    path: str
-    form: str
-    start: int | None
-    stop: int | None
-    step: int | None
-    options: ReadOptions
-
-
-def iterate_guarded(
+def iterate_in_sandbox(
     path: Path, form: str, frames: slice, options: ReadOptions, told: list[str] | None = None
 ) -> Iterator[Record | InputError]:
     """Yield what the child makes of a file: records, and errors for bad frames.
 
     Args:
         path: the file.
-        form: one of `formats.READ`.
+        form: one of `known_formats.READ`.
         frames: which, counted from the start.
         options: names of labels that the user gave.
         told: takes sentences about what the file says and nobody reads.
@@ -117,9 +97,8 @@ class _Child:
 
     def __init__(self):
         # Isolated: neither the working folder nor PYTHON... variables decide what it imports.
-        program = (
-            f"import sys; sys.path[:] = {_safe_path()!r}; from fnqs_data.readers.guarded_child import main; main()"
-        )
+        start = "from fnqs_data.readers.sandbox.sandbox_child import main; main()"
+        program = f"import sys; sys.path[:] = {_safe_path()!r}; {start}"
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", program],
             stdin=subprocess.PIPE,

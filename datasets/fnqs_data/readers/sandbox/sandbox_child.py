@@ -1,4 +1,4 @@
-"""The child process of `guarded`: reads the files it is told to, one after the other, until its input ends.
+"""The child process of `sandbox`: reads the files it is told to, one after the other, until its input ends.
 
 It runs no program, opens no connection, unpickles nothing and writes no file, whatever a parser tries: some of
 ASE's ask the simulation program that they know for its version.
@@ -15,10 +15,10 @@ from typing import BinaryIO
 import msgspec
 
 from fnqs.errors import InputError
-from fnqs_data.readers.ase_readers import iterate_other
-from fnqs_data.readers.guarded import LENGTH, Message, Task
+from fnqs_data.readers.formats.ase_readers import iterate_other
+from fnqs_data.readers.formats.qmc_hamm import iterate_qmc_hamm
 from fnqs_data.readers.notes import Notes
-from fnqs_data.readers.qmc_hamm import iterate_qmc_hamm
+from fnqs_data.readers.sandbox.messages import LENGTH, Message, Task
 from fnqs_data.store.record import Record, encode_record
 
 MEMORY = 1 << 30

@@ -16,8 +16,8 @@ from ase import Atoms
 from ase.io import iread, read
 
 from fnqs.errors import InputError
-from fnqs_data.readers.isotopes import MASSES, isotope_by_mass, set_isotopes
-from fnqs_data.readers.text import CUT, ends_within_number, last_lines, reason_of, text_of
+from fnqs_data.readers.formats.text import CUT, ends_within_number, last_lines, reason_of, text_of
+from fnqs_data.readers.frame.isotopes import MASSES, isotope_by_mass, set_isotopes
 
 BY_TYPE = "elements (its atoms of type 1 are taken for hydrogen)"
 UNITS = ("metal", "real", "electron")

@@ -7,7 +7,7 @@ import re
 from ase import Atoms
 
 from fnqs.errors import InputError
-from fnqs_data.readers.isotopes import isotope_by_mass, set_isotopes
+from fnqs_data.readers.frame.isotopes import isotope_by_mass, set_isotopes
 
 ELECTRONS = {
     "vasp-out": re.compile(r"NELECT\s*=\s*([\d.]+)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fnqs_data.readers.recognise import BYTE_ORDER_MARK
+from fnqs_data.readers.recognition.recognise import BYTE_ORDER_MARK
 
 
 def text_of(path: Path) -> str:

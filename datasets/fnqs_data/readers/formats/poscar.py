@@ -16,9 +16,9 @@ from ase import Atoms
 from ase.io import read
 
 from fnqs.errors import InputError
-from fnqs_data.readers.isotopes import isotope_of, set_isotopes
-from fnqs_data.readers.plausible import MOST_PROTONS
-from fnqs_data.readers.text import CUT, ends_within_number, floats, reason_of, text_of
+from fnqs_data.readers.checks.plausible import MOST_PROTONS
+from fnqs_data.readers.formats.text import CUT, ends_within_number, floats, reason_of, text_of
+from fnqs_data.readers.frame.isotopes import isotope_of, set_isotopes
 
 CONFIGURATION = re.compile(r"\s*(\w+)\s+configuration\s*=\s*(\d*)", re.IGNORECASE)
 

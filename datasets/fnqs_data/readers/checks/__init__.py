@@ -1,0 +1,1 @@
+"""What no file of dense hydrogen says: wrong units and damaged numbers."""

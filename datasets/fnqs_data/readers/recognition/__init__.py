@@ -1,0 +1,1 @@
+"""Which formats there are, which of them are read, and of which a file is."""
