@@ -19,12 +19,12 @@ Without numbers: 50 trials, seed 0. Ends with exit code 1 if anything differs.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import hashlib
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from free_port import free_port
 
 from fnqs.cli.command_line import run_command
 from fnqs.configuration import Configuration
@@ -58,6 +59,9 @@ STEPS, BATCH, PAUSE = 60, 8, 0.004
 
 MODEL = ModelConfig(s_exponents=(0.8,), p_exponents=())
 """As little as a model can have: its integrals depend on every proton all the same."""
+
+LONGEST, LONGEST_STEP = 200.0, 1.0
+"""Seconds that a start, and each of its steps, may take; each process has said before where its threads are."""
 
 Steps = dict[int, list[str]]
 """Of every step the digests of its configurations, in order."""
@@ -107,6 +111,11 @@ class Task(NamedTuple):
     bare: bool = False
 
 
+def longest(task: Task) -> float:
+    """Seconds that a start may take."""
+    return LONGEST + LONGEST_STEP * task.stop
+
+
 class Bare(PreparedSystems):
     """Leaves the integrals out: the configurations themselves take the place of their systems."""
 
@@ -140,6 +149,7 @@ def expected_steps(stream: ConfigurationStream, steps: Iterable[int], bare: bool
 def work(task: Task, start: int, place: Place) -> int:
     """Take the steps as one process of a training; log each, and save now and then what a checkpoint knows of them."""
     configure()
+    faulthandler.dump_traceback_later(longest(task) - 10)
     state_file, log_file = (task.run / f"{name}-{place.process}.jsonl" for name in ("state", "log"))
     save_every = max(1, task.stop // 25)
     with distributed_session("restart", place, seconds=300), log_file.open("a") as log:
@@ -161,8 +171,7 @@ def work(task: Task, start: int, place: Place) -> int:
 
 def start_workers(task: Task, start: int, processes: int) -> list[subprocess.Popen]:
     """Start the processes of a run."""
-    with socket.create_server(("localhost", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
@@ -191,16 +200,22 @@ def take_steps(task: Task, kill_after: list[int], processes: list[int]) -> Steps
     for count, kill in zip(processes, [*kill_after, None], strict=True):
         workers = start_workers(task, start, count)
         logs = [task.run / f"log-{process}.jsonl" for process in range(count)]
-        while kill is not None and all(worker.poll() is None for worker in workers):
-            if logs[0].exists() and logs[0].read_bytes().count(b"\n") >= kill:
-                for worker in workers:
-                    worker.kill()
-                break
-            time.sleep(0.01)
-        sound = (0,) if kill is None else (0, -signal.SIGKILL, LOST)
-        failed = [process for process, worker in enumerate(workers) if worker.wait() not in sound]
-        if failed:
-            raise RuntimeError((task.run / f"said-{failed[0]}").read_text())
+        sound, end = (0,) if kill is None else (0, -signal.SIGKILL, LOST), time.monotonic() + longest(task)
+        try:
+            while any(worker.poll() is None for worker in workers):
+                if kill is not None and logs[0].exists() and logs[0].read_bytes().count(b"\n") >= kill:
+                    break
+                failed = [process for process, worker in enumerate(workers) if worker.poll() not in (None, *sound)]
+                if failed or time.monotonic() > end:
+                    said = [f"process {i}: {(task.run / f'said-{i}').read_text()}" for i in failed or range(count)]
+                    what = "failed" if failed else f"not at its end after {longest(task):.0f} s"
+                    raise RuntimeError(f"{count} processes from step {start}: {what}\n" + "\n".join(said))
+                time.sleep(0.01)
+        finally:
+            for worker in workers:
+                worker.kill()
+            for worker in workers:
+                worker.wait()
         reached = []
         for process, log in enumerate(logs):
             lines = log.read_text().splitlines(keepends=True) if log.exists() else []

@@ -12,12 +12,12 @@ exchange cannot do without. FOLDER keeps the compiled programs.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+from free_port import free_port
 
 from fnqs_train.checkpointing.checkpoint import restore_params
 from fnqs_train.monitoring.metrics import read_metrics
@@ -120,8 +120,7 @@ def main(folder: Path, processes: int, number: int, steps: int) -> int:
     def measure(run: str, length: int, walkers: int, shared: bool) -> tuple[int, float]:
         """Bytes sent and processor time of a process."""
         (folder / "scaling.toml").write_text(CONFIG.format(steps=length, configurations=CONFIGURATIONS))
-        with socket.create_server(("localhost", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         before = sent_bytes()
         chosen = cores if shared else cores[:1]
         places = [(i, processes, port) if shared else None for i in range(len(chosen))]

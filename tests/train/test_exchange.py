@@ -1,13 +1,13 @@
 """Rows that processes have prepared a share of, in true processes with two devices each."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from free_port import free_port
 
 from fnqs_train.distributed.exchange import gather_rows
 from fnqs_train.distributed.sharding import make_mesh
@@ -17,8 +17,7 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_all_processes_get_all_rows_bit_for_bit(tmp_path, processes):
-    with socket.create_server(("localhost", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
@@ -50,7 +49,7 @@ def test_the_training_input_of_true_processes_survives_kills(tmp_path):
     # Fifty trials, and whole epochs, are in tests/benchmarks/stream_restart.py; here one: four processes, then two.
     script = TESTS / "benchmarks" / "stream_restart.py"
     done = subprocess.run(
-        [sys.executable, script, tmp_path, "1", "35"], capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, script, tmp_path, "1", "35"], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.stdout.endswith("1 of 1 trials identical\n"), done.stdout + done.stderr
     assert done.returncode == 0

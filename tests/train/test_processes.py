@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from free_port import free_port
 
 from fnqs.errors import InputError
 from fnqs_train.distributed import rendezvous, watchdog
@@ -80,11 +81,6 @@ def test_first_host_of_a_slurm_list(nodes, host):
 def test_wrong_settings_are_one_sentence(environment, options, sentence):
     with pytest.raises(InputError, match=sentence):
         find_place(environment, **options)
-
-
-def free_port() -> int:
-    with socket.create_server(("localhost", 0)) as server:
-        return server.getsockname()[1]
 
 
 def meet(*places: Place, identities: tuple[str, ...] = (), seconds: float = 10.0) -> list:

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from free_port import free_port
 
 from fnqs_train.checkpointing.orbax_trees import restore_plain
 from fnqs_train.checkpointing.steps import CheckpointPath, find_damage
@@ -35,8 +35,7 @@ class Processes:
             "JAX_PLATFORMS": "cpu",
             "FNQS_CACHE": str(folder.parent / "cache"),  # shared: what has been compiled once is not compiled again
         }
-        with socket.create_server(("localhost", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.folder = folder
         self.outputs = [folder / f"output-{i}" for i in range(processes)]
         self.running = []
@@ -188,8 +187,7 @@ sys.exit(run_command("sums", main))
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_survivor_of_a_collective_operation_ends(tmp_path, victim):
     """Whichever dies: process 0, at which JAX's own service ends with it, or another."""
-    with socket.create_server(("localhost", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     outputs = [tmp_path / f"output-{i}" for i in range(2)]
     running = []
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}

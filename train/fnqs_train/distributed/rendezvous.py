@@ -6,6 +6,7 @@ is one sentence, in every process.
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import time
@@ -18,6 +19,9 @@ PROTOCOL = "fnqs processes 1"
 LONGEST_LINE = 1 << 16
 HANDSHAKE_SECONDS = 10.0
 """Time that a connection has to say who it is."""
+
+TAKEN_SECONDS = 5.0
+"""Time to wait for a port that is taken, perhaps by an outgoing connection of a process that waits for this one."""
 
 
 def gather(place: Place, identity: str, seconds: float) -> dict[int, socket.socket]:
@@ -117,14 +121,19 @@ def send_line(connection: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _listen(port: int) -> socket.socket:
-    try:
-        if socket.has_dualstack_ipv6():
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-        return socket.create_server(("", port))
-    except OSError as error:
-        raise InputError(
-            f"process 0 cannot listen at port {port} ({error.strerror}); choose another port for the coordinator"
-        ) from None
+    end = time.monotonic() + TAKEN_SECONDS
+    while True:
+        try:
+            if socket.has_dualstack_ipv6():
+                return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+            return socket.create_server(("", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > end:
+                raise InputError(
+                    f"process 0 cannot listen at port {port} ({error.strerror}); choose another port for the "
+                    "coordinator"
+                ) from None
+        time.sleep(0.1)
 
 
 def _greeting(connection: socket.socket) -> dict[str, Any] | None:
