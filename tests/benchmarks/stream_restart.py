@@ -174,7 +174,7 @@ def start_workers(task: Task, start: int, processes: int) -> list[subprocess.Pop
     port = free_port()
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=1",
         "FNQS_CACHE": str(task.run.parent / "cache"),
     }
     told = [str(task.data), str(task.run), *(str(int(number)) for number in (*task[2:], start))]

@@ -20,7 +20,7 @@ def test_all_processes_get_all_rows_bit_for_bit(tmp_path, processes):
     port = free_port()
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2",
         "FNQS_CACHE": str(tmp_path / "cache"),
     }
     command = [sys.executable, TESTS / "train" / "exchange_run.py"]

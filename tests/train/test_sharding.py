@@ -31,7 +31,7 @@ class Processes:
         if pause is not None:
             (folder / "pause").write_text(str(pause))
         environment = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
             "JAX_PLATFORMS": "cpu",
             "FNQS_CACHE": str(folder.parent / "cache"),  # shared: what has been compiled once is not compiled again
         }
@@ -190,7 +190,8 @@ def test_the_survivor_of_a_collective_operation_ends(tmp_path, victim):
     port = free_port()
     outputs = [tmp_path / f"output-{i}" for i in range(2)]
     running = []
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=1"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     for i, output in enumerate(outputs):
         with output.open("wb") as stream:
             command = [sys.executable, "-c", SUMS, str(i), str(port)]
