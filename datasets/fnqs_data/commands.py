@@ -74,11 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     return options.run(options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of fnqs-data."""
     parser = CommandParser(prog="fnqs-data", description=DESCRIPTION)
     add_version_option(parser)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -25,6 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
+    options = make_parser().parse_args(arguments)
+    configure()
+    return options.run(options)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of fnqs-evaluate."""
     parser = CommandParser(
         prog="fnqs-evaluate",
         description="Energies of a trained wave function, with reblocked error bars.\n"
@@ -37,9 +44,7 @@ def _run(arguments: list[str] | None) -> int:
     _add_transfer(commands)
     _add_report(commands)
     _add_publish(commands)
-    options = parser.parse_args(arguments)
-    configure()
-    return options.run(options)
+    return parser
 
 
 def _add_transfer(commands) -> None:

@@ -61,7 +61,8 @@ def finetune_main(arguments: list[str] | None = None) -> int:
     return run_command("fnqs-finetune", lambda: _finetune(arguments))
 
 
-def _train(arguments: list[str] | None) -> int:
+def train_parser() -> argparse.ArgumentParser:
+    """Make the parser of fnqs-train."""
     parser = CommandParser(
         prog="fnqs-train",
         description="Train one wave function over all configurations of a data set.\n\n"
@@ -93,7 +94,11 @@ def _train(arguments: list[str] | None) -> int:
     again.add_argument("--resume", action="store_true", help="go on from the latest checkpoint of the run folder")
     again.add_argument("--restart", action="store_true", help="delete the run folder and train anew")
     add_process_options(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _train(arguments: list[str] | None) -> int:
+    options = train_parser().parse_args(arguments)
     place = find_place(os.environ, options.processes, options.process, options.coordinator)
     config = load_config(options.config, options.overrides)
     run_folder = options.output or RUNS / config.name
@@ -160,7 +165,8 @@ def _prepare_run(config: RunConfig, run_folder: Path, options: argparse.Namespac
     return True
 
 
-def _finetune(arguments: list[str] | None) -> int:
+def finetune_parser() -> argparse.ArgumentParser:
+    """Make the parser of fnqs-finetune."""
     parser = CommandParser(
         prog="fnqs-finetune",
         description="Adapt a trained wave function to configurations of your own, in a few steps.\n\n"
@@ -210,7 +216,11 @@ def _finetune(arguments: list[str] | None) -> int:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the latest checkpoint of the run folder, with its settings"
     )
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _finetune(arguments: list[str] | None) -> int:
+    options = finetune_parser().parse_args(arguments)
     configure()
     if options.configurations is None and not options.resume:
         raise InputError("the following arguments are required: --configurations (see `fnqs-finetune --help`)")
