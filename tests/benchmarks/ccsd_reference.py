@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from pyscf.pbc import cc, gto, scf
+from pyscf.pbc import cc, gto, scf  # pyright: ignore[reportMissingImports]  the extra `reference`
 
 from fnqs_data.generate.build import cached_dataset
 

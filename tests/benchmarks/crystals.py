@@ -69,7 +69,9 @@ def main() -> None:
     wavefunction = fnqs.WaveFunction(model)
     params = wavefunction.init(jax.random.key(options.seed), jax.tree.map(lambda leaf: leaf[0], systems))
     print(f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters, {dataclasses.asdict(model)}", flush=True)
-    optimizer = spring(lambda step: options.learning_rate / (1 + step / options.decay), 1e-3, 0.95, 5.0)
+    optimizer = spring(
+        lambda step: options.learning_rate / (1 + step / options.decay), damping=1e-3, momentum=0.95, max_norm=5.0
+    )
 
     def move(params, walkers, widths, key):
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from ase import Atoms, units
-from fuzz_layouts import DENSITY, LABELLED, NUMBER
+from fuzz_layouts import DENSITY, LABELLED, NUMBER, labels_of
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def helium(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
 
 
 def odd_count(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
-    calc, frames[0].calc = frames[0].calc, None
-    calc.results["forces"] = calc.results["forces"][1:]
+    labels, calc, frames[0].calc = labels_of(frames[0]), frames[0].calc, None
+    labels["forces"] = labels["forces"][1:]
     del frames[0][rng.randrange(NUMBER)]
     frames[0].calc = calc
     return Damage("odd N", must_refuse=True)
@@ -118,14 +118,16 @@ def not_a_number(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
     if rng.random() < 0.5 and name != "h.cube":
         frames[0].positions[rng.randrange(NUMBER), 1] = rng.choice([np.nan, np.inf])
     else:
-        frames[0].cell[rng.randrange(3), rng.randrange(3)] = rng.choice([np.nan, np.inf])
+        cell = np.array(frames[0].cell)
+        cell[rng.randrange(3), rng.randrange(3)] = rng.choice([np.nan, np.inf])
+        frames[0].set_cell(cell)
     return Damage("NaN in the geometry", must_refuse=True)
 
 
 def not_a_label(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
     """Put NaN into one label; the newer HDF5 layout writes absent energies so."""
     label = rng.choice(["energy", "forces"])
-    results = frames[0].calc.results
+    results = labels_of(frames[0])
     results[label] = results[label] * np.nan
     return Damage(f"NaN in the {label}", must_refuse=name in LABELLED and name != "arrays.h5")
 
@@ -140,7 +142,7 @@ def length_units(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
 def energy_units(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
     scale = rng.choice([1 / NUMBER, 1 / units.Hartree, 1 / units.Rydberg, 23.06, 96.485, 1000])
     for atoms in frames:
-        atoms.calc.results["energy"] *= scale
+        labels_of(atoms)["energy"] *= scale
     return Damage("energy in other units", must_refuse=name in LABELLED, may_change=True)
 
 
@@ -152,7 +154,7 @@ def charge(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
 def rival_label(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
     """Add a second energy that differs from the first."""
     rival = "dft_energy" if name == "reference.xyz" else "REF_energy"
-    frames[0].info[rival] = frames[0].calc.results["energy"] + rng.choice([0.3, -2.0, 50.0])
+    frames[0].info[rival] = labels_of(frames[0])["energy"] + rng.choice([0.3, -2.0, 50.0])
     return Damage("two energies", must_refuse=name in EXTENDED)
 
 
@@ -166,7 +168,7 @@ def other_labels(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
 def deuterium(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
     """Give all protons the mass of deuterium, which formats without masses cannot hold."""
     for atoms in frames:
-        atoms.set_masses([2.014] * len(atoms))
+        atoms.set_array("masses", np.full(len(atoms), 2.014))
     keeps = name in (*EXTENDED, "h.lmp", "h.pwi")
     if name == "reference.xyz":
         for atoms in frames:
@@ -181,7 +183,9 @@ def two_at_one_place(frames: list[Atoms], rng: random.Random, name: str) -> Dama
 
 
 def no_cell(frames: list[Atoms], rng: random.Random, name: str) -> Damage:
-    frames[0].cell[rng.randrange(3)] = 0
+    cell = np.array(frames[0].cell)
+    cell[rng.randrange(3)] = 0
+    frames[0].set_cell(cell)
     return Damage("flat cell", must_refuse=True)
 
 
@@ -217,11 +221,12 @@ def damage_arrays(path: Path, rng: random.Random) -> Damage:
             del file[f"observables/{rng.choice(optional)}"]
             return Damage("missing label")
         elif what == "shape":
-            values = file[part][()]
+            values = np.array(file[part])
+            values = values[:-1] if rng.random() < 0.5 else values.T
             del file[part]
-            file[part] = values[:-1] if rng.random() < 0.5 else values.T
+            file[part] = values
             # The transpose of a cell is a cell; its volume, and so r_s, are the same.
-            return Damage("another shape", must_refuse=part == required[0] or len(file[part]) < 3, may_change=True)
+            return Damage("another shape", must_refuse=part == required[0] or len(values) < 3, may_change=True)
         elif what == "huge":
             del file[part]
             file.create_dataset(part, shape=(10**9, 3), chunks=(1024, 3), dtype="f8", compression="gzip")

@@ -9,6 +9,7 @@ import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -37,6 +38,12 @@ def make_frames(rng: np.random.Generator, frames: int = FRAMES) -> list[Atoms]:
     return made
 
 
+def labels_of(atoms: Atoms) -> dict[str, Any]:
+    """Labels of a frame, all of which have some."""
+    assert atoms.calc is not None
+    return atoms.calc.results
+
+
 def write_extxyz(path: Path, frames: list[Atoms]) -> None:
     write(path, frames, format="extxyz")
 
@@ -49,9 +56,9 @@ def write_reptation(path: Path, frames: list[Atoms]) -> None:
         lines += [
             str(len(atoms)),
             f'Lattice="{lattice}" Properties=species:S:1:pos:R:3:initial_magmoms:R:1:forces:R:3 '
-            f'energy={float(atoms.calc.results["energy"])!r} pbc="T T T"',
+            f'energy={float(labels_of(atoms)["energy"])!r} pbc="T T T"',
         ]
-        for symbol, x, f in zip(atoms.symbols, atoms.positions, atoms.calc.results["forces"], strict=True):
+        for symbol, x, f in zip(atoms.symbols, atoms.positions, labels_of(atoms)["forces"], strict=True):
             lines.append(f"{symbol:<2}" + "".join(f"{v:16.8f}" for v in (*x, 0.0, *f)))
     path.write_text("\n".join(lines) + "\n")
 
@@ -76,7 +83,7 @@ def write_text_layout(path: Path, frames: list[Atoms]) -> None:
 
 def write_array_layout(path: Path, frames: list[Atoms]) -> None:
     """Write the newer QMC-HAMM HDF5 layout."""
-    atoms, results = frames[0], frames[0].calc.results
+    atoms, results = frames[0], labels_of(frames[0])
     with h5py.File(path, "w") as file:
         r_s = (3 * atoms.get_volume() / (4 * np.pi * len(atoms))) ** (1 / 3) / units.Bohr
         file.attrs.update(natoms=len(atoms), method="DMC", temperature=2000.0, pressure=150.0, rs=r_s)
@@ -102,7 +109,7 @@ def one(form: str) -> Callable[[Path, list[Atoms]], None]:
     def writer(path: Path, frames: list[Atoms]) -> None:
         atoms = frames[0].copy()
         atoms.info.clear()
-        options = {"pseudopotentials": {"H": "h.upf"}} if form == "espresso-in" else {}
+        options: dict[str, Any] = {"pseudopotentials": {"H": "h.upf"}} if form == "espresso-in" else {}
         with contextlib.redirect_stdout(io.StringIO()):
             write(path, atoms, format=form, **options)
 
@@ -117,7 +124,7 @@ def write_reference(path: Path, frames: list[Atoms]) -> None:
     """Write labels under the names that training sets of potentials use, with a virial for the stress."""
     named = []
     for atoms in frames:
-        copy, results = atoms.copy(), atoms.calc.results
+        copy, results = atoms.copy(), labels_of(atoms)
         copy.info["REF_energy"] = results["energy"]
         copy.info["REF_virial"] = -np.eye(3).ravel() * 1.5 * atoms.get_volume()
         copy.arrays["REF_forces"] = results["forces"]
@@ -177,7 +184,7 @@ def write_dump(path: Path, frames: list[Atoms]) -> None:
         lines += [f"{low[i]:.10f} {ends[i] + high[i]:.10f} {(xy, xz, yz)[i]:.10f}" for i in range(3)]
         lines += ["ITEM: ATOMS id element x y z fx fy fz"]
         places = atoms.get_scaled_positions(wrap=False) @ cell
-        for i, (s, x, f) in enumerate(zip(atoms.symbols, places, atoms.calc.results["forces"], strict=True)):
+        for i, (s, x, f) in enumerate(zip(atoms.symbols, places, labels_of(atoms)["forces"], strict=True)):
             lines.append(f"{i + 1} {s} " + " ".join(f"{v:.8f}" for v in (*x, *f)))
     path.write_text("\n".join(lines) + "\n")
 
@@ -206,7 +213,7 @@ def write_outcar(path: Path, frames: list[Atoms]) -> None:
     lines += [f" NELECT =   {number:.4f}    total number of electrons", f" ions per type =      {number}"]
     lines += [" k-points in reciprocal lattice and weights: Gamma", " 0.0 0.0 0.0  1.0", "---- Iteration 1(   1) ----"]
     for atoms in frames:
-        energy, forces = atoms.calc.results["energy"], atoms.calc.results["forces"]
+        energy, forces = labels_of(atoms)["energy"], labels_of(atoms)["forces"]
         lines += [
             "  in kB    1500.0 1600.0 1700.0 10.0 20.0 30.0",
             "  direct lattice vectors    reciprocal lattice vectors",
@@ -222,7 +229,7 @@ def write_outcar(path: Path, frames: list[Atoms]) -> None:
 
 def write_symmetric(path: Path, frames: list[Atoms]) -> None:
     """Write two protons of a hexagonal cell by one, at a third that is printed with three digits."""
-    edge = float(frames[0].cell[0, 0]) / 2
+    edge = float(np.array(frames[0].cell)[0, 0]) / 2
     path.write_text(
         f"data_h\n_cell_length_a {edge:.5f}\n_cell_length_b {edge:.5f}\n_cell_length_c {1.6 * edge:.5f}\n"
         "_cell_angle_alpha 90\n_cell_angle_beta 90\n_cell_angle_gamma 120\n_space_group_IT_number 194\n"

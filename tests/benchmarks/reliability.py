@@ -33,8 +33,10 @@ def main() -> None:
     known = {row.identifier: row.label_energy_per_atom for row in results}
     if options.against:
         known = {row.identifier: row.energy_per_atom for row in read(options.against)}
-    chosen = [row for row in results if known.get(row.identifier) is not None and np.isfinite(row.energy_per_atom)]
-    errors = np.array([row.energy_per_atom - known[row.identifier] for row in chosen])
+    compared = [(row, known.get(row.identifier)) for row in results if np.isfinite(row.energy_per_atom)]
+    compared = [(row, true) for row, true in compared if true is not None]
+    chosen = [row for row, _ in compared]
+    errors = np.array([row.energy_per_atom - true for row, true in compared])
     if len(chosen) < 3:
         raise SystemExit("three or more configurations with a known energy are needed")
     print(

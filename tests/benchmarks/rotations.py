@@ -123,7 +123,8 @@ def energy_change(
     weights /= np.mean(weights)
     mean = np.mean(weights * there[1])
     residuals = weights * (there[1] - mean) - (here[1] - np.mean(here[1]))
-    return (mean - np.mean(here[1])) / number, float(np.std(residuals) / np.sqrt(len(residuals))) / number
+    error = np.std(residuals) / np.sqrt(len(residuals))
+    return float(mean - np.mean(here[1])) / number, float(error) / number
 
 
 if __name__ == "__main__":

@@ -42,9 +42,12 @@ def main(folder: Path, steps: int) -> int:
     shutil.rmtree(run, ignore_errors=True)
     configure()
     compilations: list[float] = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration, **_: compilations.append(duration) if "backend_compile" in event else None
-    )
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if "backend_compile" in event:
+            compilations.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     table, times, last, used = [], [], time.perf_counter(), time.process_time()
     write = MetricsRecord.write
 

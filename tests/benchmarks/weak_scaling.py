@@ -81,9 +81,9 @@ def finish(processes: list[subprocess.Popen]) -> float:
 
 def step_time(run: Path) -> tuple[float, float]:
     """Median time of a step and half the distance of the quartiles, in s."""
-    times = [row["seconds_per_step"] for row in read_metrics(run)][LEFT_OUT:]
+    times = np.array([row.get("seconds_per_step") for row in read_metrics(run)][LEFT_OUT:], float)
     low, middle, high = np.percentile(times, [25, 50, 75])
-    return middle, (high - low) / 2
+    return float(middle), float(high - low) / 2
 
 
 def sent_bytes() -> int:

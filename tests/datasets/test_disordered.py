@@ -8,7 +8,7 @@ from fnqs_data.generate.disordered import (
     MORSE_DISTANCE,
     MORSE_RATE,
     Liquid,
-    _Surroundings,
+    Surroundings,
     screening_rate,
     trajectories,
 )
@@ -78,8 +78,9 @@ def liquid_of(kind: str, batch: int, number: int, r_s: float, temperature: float
 
 def energies(liquid: Liquid, protons: np.ndarray) -> np.ndarray:
     r_s = (3 * np.abs(np.linalg.det(liquid.cells)) / (4 * np.pi * protons.shape[1])) ** (1 / 3)
-    around = _Surroundings(liquid, np.linalg.inv(liquid.cells), screening_rate(r_s))
-    return sum(around.proton_energy(protons[:, i], i, protons) for i in range(protons.shape[1]))
+    around = Surroundings(liquid, np.linalg.inv(liquid.cells), screening_rate(r_s))
+    each = [around.proton_energy(protons[:, i], i, protons) for i in range(protons.shape[1])]
+    return np.sum(each, axis=0)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_one_image_is_enough_in_large_cells():
     # The same 54 protons with all images (as the small cells use) and with the nearest only.
     liquid = liquid_of("atomic", 4, 54, 1.2, 3000.0)
     protons = first_frame(liquid, np.random.default_rng(8), sweeps=10)
-    around = _Surroundings(liquid, np.linalg.inv(liquid.cells), screening_rate(np.full(4, 1.2)))
+    around = Surroundings(liquid, np.linalg.inv(liquid.cells), screening_rate(np.full(4, 1.2)))
     shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3) @ liquid.cells[0]
     for i in (0, 5):
         near = around.proton_energy(protons[:, i], i, protons)

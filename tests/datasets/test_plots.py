@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Line3D
 
 from fnqs.configuration import make_configuration
 from fnqs_data.inspect.cell_picture import draw_cell
@@ -56,11 +57,14 @@ def test_a_drawn_cell_has_its_edges_its_bonds_and_the_image_across_the_face():
     axes = Figure().add_subplot(projection="3d")
     # One bond inside, one through the face at x = 0; the third distance is too long to be one.
     draw_cell(axes, make_configuration(6 * np.eye(3), [[3, 3, 3], [3, 3, 4.4], [0.5, 1, 1], [-0.9, 1, 1]]), "red")
-    ends = np.array([np.array(line.get_data_3d()).T for line in axes.lines[12:]])
+    lines = [line for line in axes.lines if isinstance(line, Line3D)]
+    ends = np.array([np.array(line.get_data_3d()).T for line in lines[12:]])
     np.testing.assert_allclose(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1), 1.4, atol=1e-12)
     assert len(ends) == 3  # the bond through the face is drawn at both faces
     assert len(axes.lines) == 12 + 3
-    inside, images = (np.array(points._offsets3d).T for points in axes.collections)
+    # matplotlib has no public way to ask for these.
+    offsets = [points._offsets3d for points in axes.collections]  # pyright: ignore[reportAttributeAccessIssue]
+    inside, images = (np.array(places).T for places in offsets)
     assert inside.shape == (4, 3)
     assert inside.min() >= 0
     np.testing.assert_allclose(np.sort(images[:, 0]), [-0.9, 6.5], atol=1e-12)
@@ -77,7 +81,7 @@ def test_the_picture_shows_r_s_and_energies_of_every_record(records):
         np.testing.assert_array_equal(radii, [record.wigner_seitz_radius for record in members])
         labelled = [(r.wigner_seitz_radius, r.energy_per_atom) for r in members if r.energy is not None]
         (line,) = [line for line in panels["labelled energies"].lines if line.get_label() == phase]
-        np.testing.assert_array_equal(np.transpose(line.get_data()), labelled)
+        np.testing.assert_array_equal(np.transpose(np.array(line.get_data())), labelled)
 
 
 def test_plot_is_written_in_one_go(tmp_path, records):

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 from ase import units
-from ase.io import read, write
+from ase.io import iread, write
 
 from fnqs.errors import InputError
 from fnqs_data.readers import iterate_records, read_records
@@ -199,7 +199,7 @@ def test_real_reptation_qmc_file(tmp_path):
     records = read_records(path, slice(0, None, 10))
     assert len(records) == 20
     stored = write_dataset(tmp_path / "set", records).read(range(20))
-    for record, kept, atoms in zip(records, stored, read(path, index="::10"), strict=True):
+    for record, kept, atoms in zip(records, stored, iread(path, index="::10"), strict=True):
         assert record.n_atoms == len(atoms)
         # The labels agree to the last digits of a float64 near -100 Ha.
         assert record.energy == pytest.approx(atoms.get_potential_energy() / units.Hartree, abs=1e-9)

@@ -25,7 +25,7 @@ def test_displacement_of_an_oscillator_is_that_of_quantum_mechanics_and_of_the_c
 def test_silvera_goldman_has_its_published_well():
     # The minimum is at 3.44 angstrom, 6.50 bohr, and about 32 K deep (the paper's figure 1 and table).
     distances = np.linspace(5, 9, 4001)
-    energies = silvera_goldman(distances)
+    energies = np.asarray(silvera_goldman(distances))
     assert distances[energies.argmin()] == pytest.approx(6.50, abs=0.05)
     assert energies.min() * units.Hartree / units.kB == pytest.approx(-32, abs=1)
 

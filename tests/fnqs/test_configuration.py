@@ -96,6 +96,6 @@ def test_density_parameter():
     configuration = make_configuration(CELL, PROTONS)
     assert float(wigner_seitz_radius(configuration)) == pytest.approx((3 * 32 / (4 * np.pi)) ** (1 / 3))
     batch = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), configuration)
-    np.testing.assert_allclose(wigner_seitz_radius(batch)[1], 2 * wigner_seitz_radius(configuration))
+    np.testing.assert_allclose(np.asarray(wigner_seitz_radius(batch))[1], 2 * wigner_seitz_radius(configuration))
     bcc = make_configuration(np.eye(3) * 1.31 * (8 * np.pi / 3) ** (1 / 3), np.array([[0, 0, 0], [1.0, 1, 1]]))
     assert float(wigner_seitz_radius(bcc)) == pytest.approx(1.31)

@@ -33,14 +33,19 @@ def test_a_number_that_the_user_gives_is_left_alone(name, monkeypatch):
     assert set(blas_threads()) == {2}
 
 
+def kept_in() -> str | None:
+    """Folder of compiled programs; JAX makes the attribute when it is imported."""
+    return jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+
+
 @pytest.mark.parametrize("chosen", ["", "elsewhere"])
 def test_where_compiled_programs_are_kept(chosen, tmp_path, monkeypatch):
-    before = jax.config.jax_compilation_cache_dir
+    before = kept_in()
     monkeypatch.setenv("FNQS_CACHE", str(tmp_path))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", chosen)
     try:
         configure()
         # What the user's variable says is known to JAX by itself.
-        assert jax.config.jax_compilation_cache_dir == (before if chosen else str(tmp_path / "xla"))
+        assert kept_in() == (before if chosen else str(tmp_path / "xla"))
     finally:
         jax.config.update("jax_compilation_cache_dir", before)

@@ -194,11 +194,11 @@ def test_a_full_disk_leaves_the_earlier_step_and_nothing_half_written(tmp_path, 
         save(checkpoints, 10)
         if place == "orbax":
 
-            def fail(folder, tree):
+            def half(folder, tree):
                 folder.mkdir()
                 raise ValueError("RESOURCE_EXHAUSTED: No space left on device [os_error_code='28']")
 
-            monkeypatch.setattr(saving, "save_tree", fail)
+            monkeypatch.setattr(saving, "save_tree", half)
         else:
 
             def fail(*args, **kwargs):

@@ -125,9 +125,10 @@ def test_the_mirror_offline_needs_no_login_and_stays_one_run_with_its_config(tmp
 
 def test_the_mirror_online_without_a_login_is_a_sentence(tmp_path, monkeypatch):
     import wandb
+    from wandb.errors import UsageError
 
     def refuse(**options):
-        raise wandb.errors.UsageError("api_key not configured (no-tty)")
+        raise UsageError("api_key not configured (no-tty)")
 
     monkeypatch.setattr(wandb, "init", refuse)
     with pytest.raises(InputError, match=r"log in with `wandb login`, or use --set log\.wandb=offline"):

@@ -97,7 +97,7 @@ def trajectories(
     """
     cells, n_atoms = liquid.cells, liquid.partners.shape[1]
     r_s = (3 * np.abs(np.linalg.det(cells)) / (4 * np.pi * n_atoms)) ** (1 / 3)
-    surroundings = _Surroundings(liquid, np.linalg.inv(cells), screening_rate(r_s))
+    surroundings = Surroundings(liquid, np.linalg.inv(cells), screening_rate(r_s))
     protons = _random_places(cells, liquid.partners, rng)
     steps = 0.3 * r_s
     thermal = liquid.temperatures * units.kB / units.Hartree
@@ -118,7 +118,7 @@ def trajectories(
 
 
 def _move_protons(
-    protons: np.ndarray, steps: np.ndarray, heat: np.ndarray, surroundings: _Surroundings, rng: np.random.Generator
+    protons: np.ndarray, steps: np.ndarray, heat: np.ndarray, surroundings: Surroundings, rng: np.random.Generator
 ) -> np.ndarray:
     """Try to move every proton in turn, in place; return how many moves (B,) were accepted."""
     batch, n_atoms = protons.shape[:2]
@@ -135,7 +135,7 @@ def _move_protons(
 
 
 def _move_molecules(
-    protons: np.ndarray, steps: np.ndarray, heat: np.ndarray, surroundings: _Surroundings, rng: np.random.Generator
+    protons: np.ndarray, steps: np.ndarray, heat: np.ndarray, surroundings: Surroundings, rng: np.random.Generator
 ) -> None:
     """Try to shift and turn every molecule in turn, in place; its bond length stays."""
     batch, n_atoms = protons.shape[:2]
@@ -168,7 +168,7 @@ def _random_places(cells: np.ndarray, partners: np.ndarray, rng: np.random.Gener
 
 
 @dataclass(frozen=True)
-class _Surroundings:
+class Surroundings:
     """What one proton or molecule feels: the liquid, its inverse cells (B, 3, 3) and screening rates (B,)."""
 
     liquid: Liquid
