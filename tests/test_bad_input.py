@@ -208,10 +208,6 @@ def test_a_part_that_cannot_be_trained(place, failing):
     assert "--train: invalid choice: 'head'" in failing("fnqs-finetune", *tune, "--train", "head")
     assert "--rank: '0' is not a whole number above zero" in failing("fnqs-finetune", *tune, "--rank", "0")
     assert "tuned: sampling.walkers_per_configuration is 1" in failing("fnqs-finetune", *tune, "--walkers", "1")
-    config = place / "run" / "config.toml"
-    config.write_text(config.read_text().replace('"spring"', '"adam"'))
-    sentence = failing("fnqs-finetune", *tune, "--train", "low-rank")
-    assert "optimizer.train = low-rank goes with method minsr or spring only" in sentence
 
 
 def test_a_twist_outside_its_range(place, failing):

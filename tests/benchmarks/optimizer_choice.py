@@ -46,10 +46,9 @@ CHOICES = (
     "optimizer.damping=1e-3",
     "optimizer.damping=1e-1",
     "optimizer.momentum=0.95",
-    "optimizer.method=minsr",
+    "optimizer.momentum=0",
     "optimizer.max_norm=1.0",
     "optimizer.learning_rate=0.15",
-    "optimizer.method=adam,optimizer.learning_rate=3e-3",
 )
 
 NUMBER, TRAINED, EVALUATED, STEPS = 8, 800, 24, 200

@@ -1,5 +1,7 @@
 import dataclasses
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,7 +26,7 @@ def config_file(tmp_path):
 def test_defaults_and_the_recipe_beside_the_config(config_file):
     config = load_config(config_file)
     assert (config.name, config.steps, config.seed) == ("try", 5, 0)
-    assert config.optimizer.method == "spring"
+    assert config.optimizer.train == "all"
     assert recipe_path(config) == config_file.parent / "set.toml"
 
 
@@ -32,7 +34,7 @@ def test_overrides_are_toml_and_come_in_order(config_file):
     overrides = [
         "steps=7",
         "optimizer.damping=1e-2",
-        "optimizer.method=adam",
+        "optimizer.train=heads",
         'log.wandb="disabled"',
         "model.s_exponents=[1, 0.5]",
         "steps = 8",
@@ -40,14 +42,14 @@ def test_overrides_are_toml_and_come_in_order(config_file):
     config = load_config(config_file, overrides)
     assert config.steps == 8
     assert config.optimizer.damping == 0.01
-    assert config.optimizer.method == "adam"
+    assert config.optimizer.train == "heads"
     assert config.log.wandb == "disabled"
     assert config.model.s_exponents == (1.0, 0.5)
     assert changed_keys(load_config(config_file), config) == [
         "steps: 5 -> 8",
         "model.s_exponents: [1.2, 0.4, 0.13] -> [1.0, 0.5]",
-        "optimizer.method: spring -> adam",
         "optimizer.damping: 0.001 -> 0.01",
+        "optimizer.train: all -> heads",
         "log.wandb: offline -> disabled",
     ]
 
@@ -67,14 +69,14 @@ def test_overrides_are_toml_and_come_in_order(config_file):
         ("zzz=1", "unknown key zzz; The keys here are name"),
         ("steps=1.5", "steps: expected `int`, got `float`"),
         ("steps=true", "steps: expected `int`, got `bool`"),
-        ("optimizer.method=kfac", "optimizer.method: .*choose one of 'spring', 'minsr', 'adam'"),
+        ("sampling.move=gibbs", "sampling.move: .*choose one of 'metropolis', 'langevin'"),
         ("optimizer.damping=nan", "optimizer.damping is nan but must be above 0"),
         ("optimizer=3", r"optimizer is a section, written \[optimizer\], not a value"),
         ("steps.more=3", "steps is a value, not a section"),
         ("steps", "write section.key=value"),
         ("steps=[1", "is no TOML value"),
         ("steps=1\nseed=2", "give one value on one line"),
-        ("sampling.target_acceptance=1.0", "must be between 0 and 1"),
+        ("optimizer.momentum=1.0", "must be 0 or more and below 1"),
         ("sampling.sweeps=0", "sampling.sweeps is 0 but must be 1 or more"),
         ("checkpoint.keep=1", "checkpoint.keep is 1 but must be 2 or more"),
         ("transfer.number=3", "transfer.number is 3 but must be even and 2 or more"),
@@ -96,6 +98,46 @@ def test_a_retired_key_is_named_unless_it_says_what_is_done_anyway(config_file):
     config_file.write_text(MINIMAL)
     with pytest.raises(InputError, match=r"data\.schedule is no longer a choice"):
         load_config(config_file, ["data.schedule=variance"])
+
+
+@pytest.mark.parametrize(
+    ("line", "notice"),
+    [
+        ('optimizer.method = "spring"', None),
+        ('optimizer.method = "adam"', "optimizer.method = 'adam' is no longer a choice and is not read"),
+        ("sampling.target_acceptance = 0.5", None),
+        ("sampling.target_acceptance = 0.7", "sampling.target_acceptance = 0.7 is no longer a choice and is not read"),
+        ("memory.jacobian_bytes = 7", None),
+    ],
+)
+def test_retired_keys_of_older_runs_are_not_read(config_file, recwarn, line, notice):
+    plain = load_config(config_file)
+    config_file.write_text(line + "\n" + MINIMAL)
+    assert load_config(config_file) == plain
+    assert [str(warning.message) for warning in recwarn] == ([] if notice is None else [f"{config_file}: {notice}"])
+
+
+def test_the_table_of_keys_in_the_readme_is_complete_and_has_the_defaults():
+    text = (Path(__file__).parents[2] / "configs" / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Keys of a config")[2].partition("\n## ")[0]
+    listed = {}
+    for row in re.findall(r"(?m)^\| (`.*?`) \| (.*?) \|", section):
+        keys = re.findall(r"`([\w.]+)`", row[0])
+        listed |= dict(zip(keys, row[1].split(", ") if len(keys) > 1 else [row[1].strip("`")], strict=True))
+    described, prefix = {}, ""
+    for line in describe_config().splitlines():
+        if found := re.match(r"\[(\w+)\]", line):
+            prefix = f"{found[1]}."
+        elif found := re.match(r"  (\w+) (?:= (.*?)  +|\((required|unset)\))", line):
+            described[prefix + found[1]] = found[2] or found[3]
+    assert len(described) > 40
+    assert listed == described
+
+
+def test_minsr_was_spring_without_momentum(config_file, recwarn):
+    config_file.write_text('optimizer = { method = "minsr", momentum = 0.9 }\n' + MINIMAL)
+    assert load_config(config_file).optimizer.momentum == 0
+    assert not recwarn
 
 
 def test_the_old_name_of_the_weights_of_r_s_is_read(config_file):

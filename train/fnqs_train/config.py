@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,6 @@ class SamplingConfig:
             have forgotten their first spin patterns.
         stale_after: steps without a visit after which walkers equilibrate again before they count.
         refresh_sweeps: moves of walkers that do so, at least.
-        target_acceptance: acceptance, between 0 and 1, to which each configuration's step width is tuned.
     """
 
     walkers_per_configuration: int = 16
@@ -77,7 +77,6 @@ class SamplingConfig:
     equilibration_sweeps: int = 100
     stale_after: int = 1000
     refresh_sweeps: int = 20
-    target_acceptance: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -85,20 +84,18 @@ class OptimizerConfig:
     """How local energies become steps of the parameters.
 
     Attributes:
-        method: natural gradient with or without momentum, or a first-order method.
         learning_rate: step length at the start; it falls as 1 / (1 + step / decay_steps).
         decay_steps: steps after which the learning rate has halved.
         cooldown_steps: last steps, in which it falls to zero besides, so that the noise of single steps averages out;
             a run that is resumed with more steps cools down later.
-        damping: added to the diagonal of the sample-space Gram matrix (minsr, spring).
-        momentum: fraction of the last step that spring keeps, 0 <= momentum < 1.
+        damping: added to the diagonal of the sample-space Gram matrix.
+        momentum: fraction of the last step that is kept, 0 <= momentum < 1; 0 is plain minSR, more is SPRING.
         max_norm: longest step of the parameters, times the learning rate.
         clip_width: mean absolute deviations from the median where local energies are clipped in the gradient.
         train: all parameters, those of pairing head and Jastrow factor only, or low-rank changes of every kernel.
         rank: random directions of the inputs of a kernel in which low-rank changes go.
     """
 
-    method: Literal["spring", "minsr", "adam"] = "spring"
     learning_rate: float = 0.05
     decay_steps: float = 1000.0
     cooldown_steps: int = 0
@@ -284,14 +281,9 @@ def check_config(config: RunConfig, where: str) -> None:
         where: what the user knows them by; it starts the complaint.
 
     Raises:
-        InputError: a value out of range, or two that do not go together.
+        InputError: a value out of range.
     """
     check_ranges(_flat(to_table(config)), _RANGES, where)
-    if config.optimizer.train == "low-rank" and config.optimizer.method == "adam":
-        raise InputError(
-            f"{where}: optimizer.train = low-rank goes with method minsr or spring only: adam scales every parameter "
-            f"by itself and so leaves the directions of the low-rank changes"
-        )
 
 
 SAVED_WITH_EVERY_MODEL = {
@@ -299,6 +291,15 @@ SAVED_WITH_EVERY_MODEL = {
     *("message_rounds", "proton_features", "proton_rounds", "determinants", "antisymmetric"),
 }
 """Keys of the [model] table that a run folder of any age holds; who writes a config names a few of them."""
+
+
+RETIRED: tuple[tuple[str, str, Any], ...] = (
+    ("memory", "jacobian_groups", None),  # the derivatives were, at choice, computed in parts
+    ("memory", "jacobian_bytes", None),
+    ("optimizer", "method", "spring"),
+    ("sampling", "target_acceptance", 0.5),
+)
+"""Keys that are no longer read: section, key, and the value that says what is done anyway; None: any value does."""
 
 
 def _take_old_keys(table: dict[str, Any], where: str) -> None:
@@ -320,10 +321,13 @@ def _take_old_keys(table: dict[str, Any], where: str) -> None:
         if "r_s_weights" in data:
             raise InputError(f"{where}: data.density_weights is the old name of data.r_s_weights; give one of them")
         data["r_s_weights"] = data.pop("density_weights")
-    memory = table.get("memory")
-    if isinstance(memory, dict):
-        for key in ("jacobian_groups", "jacobian_bytes"):  # the derivatives were, at choice, computed in parts
-            memory.pop(key, None)
+    optimizer = table.get("optimizer")
+    if isinstance(optimizer, dict) and optimizer.get("method") == "minsr":  # SPRING without momentum by another name
+        optimizer["method"], optimizer["momentum"] = "spring", 0.0
+    for name, key, usual in RETIRED:
+        section = table.get(name)
+        if isinstance(section, dict) and (value := section.pop(key, usual)) != usual and usual is not None:
+            warnings.warn(f"{where}: {name}.{key} = {value!r} is no longer a choice and is not read", stacklevel=3)
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -355,7 +359,6 @@ _RANGES: dict[str, Range] = {
     "sampling.equilibration_sweeps": at_least(0),
     "sampling.stale_after": at_least(0),
     "sampling.refresh_sweeps": at_least(0),
-    "sampling.target_acceptance": ((lambda x: 0 < x < 1), "between 0 and 1"),
     "optimizer.learning_rate": POSITIVE,
     "optimizer.decay_steps": POSITIVE,
     "optimizer.cooldown_steps": at_least(0),

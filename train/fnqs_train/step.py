@@ -30,6 +30,9 @@ from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
 from fnqs_train.distributed.sharding import compile_for, walker_axis
 
+TARGET_ACCEPTANCE = 0.5
+"""Accepted share of the moves to which each configuration's step width is tuned."""
+
 MOVES = {"metropolis": metropolis_with_exchange, "langevin": langevin}
 """Ways to move the walkers, by their names in a config."""
 
@@ -89,10 +92,7 @@ def make_optimizer(settings: OptimizerConfig, steps: int = 0) -> optax.GradientT
             rate = rate * jnp.clip((steps - count).astype(jnp.float32) / settings.cooldown_steps, 0.0, 1.0)
         return rate
 
-    if settings.method == "adam":
-        return optax.with_extra_args_support(optax.adam(schedule))
-    momentum = settings.momentum if settings.method == "spring" else 0.0
-    return spring(schedule, damping=settings.damping, momentum=momentum, max_norm=settings.max_norm)
+    return spring(schedule, damping=settings.damping, momentum=settings.momentum, max_norm=settings.max_norm)
 
 
 @cache
@@ -140,7 +140,7 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mes
             error = jnp.sqrt(jnp.maximum(square - memory**2, 0) / max(number - 1, 1))
             falls = (fallen == 0) & (memory < jnp.maximum(forgotten, error))
             fallen = jnp.where(falls, rounds + 1, fallen)
-            return rounds + 1, walkers, adapt_widths(widths, acceptance, sampling.target_acceptance), fallen, acceptance
+            return rounds + 1, walkers, adapt_widths(widths, acceptance, TARGET_ACCEPTANCE), fallen, acceptance
 
         state = (
             jnp.zeros((), jnp.int32),
@@ -185,7 +185,7 @@ def make_step(
         # A configuration with a non-finite number contributes nothing: zero rows, zero residual.
         sound = jnp.all(jnp.isfinite(energies), axis=1) & jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim)))
         energies, acceptance, finite = _gather(energies, accepted, sound, axis)
-        widths = adapt_widths(widths, acceptance, sampling.target_acceptance)
+        widths = adapt_widths(widths, acceptance, TARGET_ACCEPTANCE)
         jacobian = _jacobian(params, rows, finite, axis, trained)
         clean = jnp.where(finite[:, None], clip_local_energies(energies, clip_width), 0.0)
         residual = _residual(centre_per_configuration(clean))

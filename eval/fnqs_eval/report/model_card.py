@@ -41,9 +41,11 @@ def model_card(report: RunReport) -> str:
     lines += ["", "## Cost", ""]
     sampling = config.sampling
     steps = "no checkpoint" if report.step is None else f"{report.step} steps"
+    momentum = config.optimizer.momentum
+    method = f"SPRING, momentum {momentum:g}" if momentum else "minSR"
     lines.append(
         f"- {steps} of {sampling.configurations_per_step} configurations with "
-        f"{sampling.walkers_per_configuration} walkers each ({config.optimizer.method})."
+        f"{sampling.walkers_per_configuration} walkers each ({method})."
     )
     if report.seconds is not None:
         lines.append(f"- {report.seconds:,.0f} s for the last stretch of the training, compilation included.")
