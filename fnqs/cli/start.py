@@ -59,10 +59,10 @@ def run_with_checks() -> None:
         return
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONOPTIMIZE"}
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *_without_optimisation(sys.orig_argv[1:])], environment)
+    os.execve(sys.executable, [sys.executable, *without_optimisation(sys.orig_argv[1:])], environment)
 
 
-def _without_optimisation(arguments: list[str]) -> list[str]:
+def without_optimisation(arguments: list[str]) -> list[str]:
     """Take -O and -OO out of the options of Python itself; those after the program are the program's."""
     kept = []
     for place, argument in enumerate(arguments):

@@ -15,7 +15,7 @@ from fnqs.precision import configure
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.devices import use_every_core
-from fnqs_eval.energies.energy import EvaluationSettings, _Active, _empty, _Sampler, evaluate_in_turns
+from fnqs_eval.energies.energy import Active, EvaluationSettings, Sampler, empty_slots, evaluate_in_turns
 from fnqs_eval.energies.sampling_progress import SamplingProgress
 from fnqs_eval.energies.slots import MEASUREMENTS, put
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
@@ -62,17 +62,17 @@ def main() -> None:
         max_measurements=4096,
     )
     number = records[0].n_atoms
-    sampler = _Sampler(wavefunction, params, settings, number, False, len(records), SamplingProgress())
+    sampler = Sampler(wavefunction, params, settings, number, False, len(records), SamplingProgress())
     turn = list(enumerate([record for record in records if record.n_atoms == number][: sampler.slots.number]))
     one, _ = seconds(lambda: [make_system(record.configuration, config.model) for _, record in turn])
-    systems = sampler._prepare(turn)
-    ready, compile_ready = seconds(lambda: list(sampler._equilibrated(turn, systems)))
-    ready_ones = list(sampler._equilibrated(turn, systems))
-    state = _empty(ready_ones[0][2], sampler.slots.number)
+    systems = sampler.prepare(turn)
+    ready, compile_ready = seconds(lambda: list(sampler.equilibrated(turn, systems)))
+    ready_ones = list(sampler.equilibrated(turn, systems))
+    state = empty_slots(ready_ones[0][2], sampler.slots.number)
     for slot, (_, _, own) in zip(sampler.slots.order, ready_ones, strict=False):
         put(state, int(slot), own)
     parts, compile_parts = seconds(
-        lambda: sampler._part(state, [_Active(item.record, item.start) for _, item, _ in ready_ones])
+        lambda: sampler.measure_part(state, [Active(item.record, item.start) for _, item, _ in ready_ones])
     )
     each = len(turn)
     slots = sampler.slots

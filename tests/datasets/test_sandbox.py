@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ FUZZER = Path(__file__).parents[1] / "benchmarks" / "fuzz_readers.py"
 def test_a_reader_that_died_is_replaced(tmp_path, make_atoms):
     write(tmp_path / "frames.traj", [make_atoms(8), make_atoms(8)])
     read_records(tmp_path / "frames.traj")
-    sandbox._idle[-1]._process.kill()
-    sandbox._idle[-1]._process.wait()
+    child = sandbox.waiting()[-1]
+    child.kill()
+    child.wait()
     assert len(read_records(tmp_path / "frames.traj")) == 2
 
 
@@ -36,6 +38,7 @@ def test_an_abandoned_reading_does_not_mix_into_the_next(tmp_path, make_atoms):
     write(tmp_path / "long.traj", [make_atoms(8, energy=-100.0)] * 500)
     write(tmp_path / "frames.traj", make_atoms(4))
     items = iterate_records(tmp_path / "long.traj")
+    assert isinstance(items, Generator)
     next(items)
     (record,) = read_records(tmp_path / "frames.traj")
     assert (record.n_atoms, record.source) == (4, "frames.traj")
@@ -47,7 +50,7 @@ def test_a_reading_without_an_end_is_one_sentence(tmp_path, make_atoms, monkeypa
     write(tmp_path / "frames.traj", make_atoms(8))
     read_records(tmp_path / "frames.traj")
     # Halted, the child neither answers nor ends, however fast the machine is.
-    halted = sandbox._idle[-1]._process
+    halted = sandbox.waiting()[-1]
     halted.send_signal(signal.SIGSTOP)
     monkeypatch.setattr(sandbox, "READ_PATIENCE", 0.2)
     with pytest.raises(InputError, match=r"frames\.traj: frame 0: its reading crashed or took longer"):
@@ -60,8 +63,8 @@ def test_a_reading_without_an_end_is_one_sentence(tmp_path, make_atoms, monkeypa
 def test_the_reading_process_runs_connects_and_unpickles_nothing(tmp_path):
     program = (
         "import sys, os, pickle, socket, subprocess\n"
-        "from fnqs_data.readers.sandbox.sandbox_child import _forbid\n"
-        "sys.addaudithook(_forbid)\n"
+        "from fnqs_data.readers.sandbox.sandbox_child import forbid\n"
+        "sys.addaudithook(forbid)\n"
         "class Evil:\n"
         "    def __reduce__(self): return (print, ('unpickled',))\n"
         "data = pickle.dumps(Evil())\n"

@@ -68,14 +68,14 @@ def test_cut_off_and_resumed_gives_the_numbers_of_one_run(wavefunction, params, 
 def test_done_early_makes_room_for_the_next(wavefunction, params, make_bcc, monkeypatch):
     monkeypatch.setattr(module, "TOGETHER", 2 * 64 * 2)  # two slots
     busy = []
-    original = module._Sampler._part
+    original = module.Sampler.measure_part
 
     def part(self, state, active):
         busy.append([item.record.identifier for item in active])
         done = original(self, state, active)
         return [d or item.record.identifier in ("bcc-0", "bcc-2") for d, item in zip(done, active, strict=True)]
 
-    monkeypatch.setattr(module._Sampler, "_part", part)
+    monkeypatch.setattr(module.Sampler, "measure_part", part)
     long = dataclasses.replace(SETTINGS, max_measurements=4 * MEASUREMENTS)
     order = []
     for batch in evaluate_in_turns(wavefunction, params, {i: make_bcc(i) for i in range(4)}, long):

@@ -91,8 +91,8 @@ def test_files_are_read_without_asserts_too(tmp_path, python):
 
 def test_only_python_s_own_options_are_taken_out():
     given = ["-X", "utf8", "-O", "-c", "program", "-O"]
-    assert start._without_optimisation(["-O", "/bin/fnqs-train", "-O"]) == ["/bin/fnqs-train", "-O"]
-    assert start._without_optimisation(given[2:]) == ["-c", "program", "-O"]
+    assert start.without_optimisation(["-O", "/bin/fnqs-train", "-O"]) == ["/bin/fnqs-train", "-O"]
+    assert start.without_optimisation(given[2:]) == ["-c", "program", "-O"]
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def evaluate_in_turns(
     for place, record in records.items():
         kinds.setdefault((record.n_atoms, is_twisted(record)), []).append(place)
     for (number, twisted), places in kinds.items():
-        sampler = _Sampler(wavefunction, params, settings, number, twisted, len(places), progress)
+        sampler = Sampler(wavefunction, params, settings, number, twisted, len(places), progress)
         for batch in sampler.run([(place, records[place]) for place in places]):
             yield {place: active.result(settings, steps) for place, active in batch}
 
@@ -136,8 +136,17 @@ def configuration_seed(record: Record, seed: int) -> int:
 
 
 @dataclass
-class _Active:
-    """A configuration in a slot, with what was measured so far."""
+class Active:
+    """A configuration in a slot, with what was measured so far.
+
+    Attributes:
+        record: the configuration.
+        start: on the equilibration of its walkers.
+        energies: local energies (MEASUREMENTS, n) of every part, Ha.
+        spins: samples of S^2 alike.
+        acceptance: of every part.
+        estimate: of E/N (Ha) from all of them.
+    """
 
     record: Record
     start: Verdict
@@ -194,8 +203,18 @@ class _Active:
         )
 
 
-class _Sampler:
-    """Slots for the configurations of one N and one kind of twist; active configurations are counted from 0."""
+class Sampler:
+    """Slots for the configurations of one N and one kind of twist; active configurations are counted from 0.
+
+    Args:
+        wavefunction: the model.
+        params: its parameters.
+        settings: how long to sample.
+        number: N.
+        twisted: whether psi is complex.
+        waiting: how many configurations there are.
+        progress: told what is done.
+    """
 
     def __init__(
         self,
@@ -220,33 +239,33 @@ class _Sampler:
         self.sample = make_sampling(wavefunction, chunk, group, mesh)
         self.measure = make_measure(wavefunction, settings.sweeps_between, chunk, group, mesh)
 
-    def run(self, tasks: Sequence[tuple[int, Record]]) -> Iterator[list[tuple[int, _Active]]]:
+    def run(self, tasks: Sequence[tuple[int, Record]]) -> Iterator[list[tuple[int, Active]]]:
         """Yield the finished ones after every part in which there were some."""
         turns = [list(tasks[start : start + self.slots.number]) for start in range(0, len(tasks), self.slots.number)]
         with ThreadPoolExecutor(1) as executor:  # integrals of the next turn, while this one is sampled
             coming: deque[tuple[list[tuple[int, Record]], Future[System] | None]] = deque(
                 (turn, None) for turn in turns
             )
-            ready: deque[tuple[int, _Active, tuple]] = deque()
+            ready: deque[tuple[int, Active, tuple]] = deque()
             state: tuple | None = None
-            active: list[tuple[int, _Active]] = []
+            active: list[tuple[int, Active]] = []
             while coming or ready or active:
                 while len(active) < self.slots.number and (ready or coming):
                     if not ready:
                         turn, prepared = coming.popleft()
                         if state is None:
                             self.progress.doing(f"integrals of {len(turn)} configurations, N = {self.number}")
-                        systems = prepared.result() if prepared else self._prepare(turn)
+                        systems = prepared.result() if prepared else self.prepare(turn)
                         if coming:
-                            coming[0] = (coming[0][0], executor.submit(self._prepare, coming[0][0]))
-                        ready.extend(self._equilibrated(turn, systems))
+                            coming[0] = (coming[0][0], executor.submit(self.prepare, coming[0][0]))
+                        ready.extend(self.equilibrated(turn, systems))
                     place, item, own = ready.popleft()
                     if state is None:
-                        state = _empty(own, self.slots.number)
+                        state = empty_slots(own, self.slots.number)
                     put(state, int(self.slots.order[len(active)]), own)
                     active.append((place, item))
                 assert state is not None
-                finished = self._part(state, [item for _, item in active])
+                finished = self.measure_part(state, [item for _, item in active])
                 if any(finished):
                     yield [item for item, done in zip(active, finished, strict=True) if done]
                     kept = [count for count, done in enumerate(finished) if not done]
@@ -254,11 +273,12 @@ class _Sampler:
                         put(state, new, jax.tree.map(lambda leaf, old=old: leaf[old], state))
                     active = [active[count] for count in kept]
 
-    def _prepare(self, turn: Sequence[tuple[int, Record]]) -> System:
+    def prepare(self, turn: Sequence[tuple[int, Record]]) -> System:
+        """Integrals of the configurations of a turn (place, record), stacked in the order of the slots."""
         systems = [make_system(record.configuration, self.model, force_complex=self.twisted) for _, record in turn]
         return stack_systems([systems[min(count, len(turn) - 1)] for count in np.argsort(self.slots.order)])
 
-    def _equilibrated(self, turn, systems: System) -> Iterator[tuple[int, _Active, tuple]]:
+    def equilibrated(self, turn, systems: System) -> Iterator[tuple[int, Active, tuple]]:
         """Walkers and all else that a slot holds, for every configuration of a turn."""
         order, records = self.slots.order, [record for _, record in turn]
         seeds = np.zeros(self.slots.number, np.uint32)
@@ -272,9 +292,9 @@ class _Sampler:
         contexts, walkers, widths, parts = found
         state = (contexts, systems, walkers, widths, seeds, parts)
         for slot, (place, record), verdict in zip(order, turn, verdicts, strict=False):
-            yield place, _Active(record, verdict), jax.tree.map(lambda leaf, slot=slot: leaf[slot], state)
+            yield place, Active(record, verdict), jax.tree.map(lambda leaf, slot=slot: leaf[slot], state)
 
-    def _part(self, state: tuple, active: Sequence[_Active]) -> list[bool]:
+    def measure_part(self, state: tuple, active: Sequence[Active]) -> list[bool]:
         """Measure all that is active, and say of each whether it is done."""
         _, _, walkers, _, _, parts = state
         began = time.monotonic()
@@ -296,7 +316,7 @@ class _Sampler:
         return finished
 
 
-def _empty(own: tuple, slots: int) -> tuple:
+def empty_slots(own: tuple, slots: int) -> tuple:
     """Make room for so many slots like the one given."""
     return jax.tree.map(lambda leaf: np.zeros((slots, *leaf.shape), leaf.dtype), own)
 

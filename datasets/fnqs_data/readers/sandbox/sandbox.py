@@ -99,7 +99,7 @@ class _Child:
         # Isolated: neither the working folder nor PYTHON... variables decide what it imports.
         start = "from fnqs_data.readers.sandbox.sandbox_child import main; main()"
         program = f"import sys; sys.path[:] = {_safe_path()!r}; {start}"
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-I", "-c", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -115,14 +115,14 @@ class _Child:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return self.process.poll() is None
 
     def send(self, task: Task) -> None:
-        assert self._process.stdin is not None
+        assert self.process.stdin is not None
         # A child that died just now is noticed when no answer comes.
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(msgspec.json.encode(task) + b"\n")
-            self._process.stdin.flush()
+            self.process.stdin.write(msgspec.json.encode(task) + b"\n")
+            self.process.stdin.flush()
 
     def receive(self, seconds: float) -> Message | None:
         """Return the next message, None if the child died or is silent for too long."""
@@ -141,11 +141,11 @@ class _Child:
         return False
 
     def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
 
     def _listen(self) -> None:
-        stream = self._process.stdout
+        stream = self.process.stdout
         assert stream is not None
         while len(head := stream.read(LENGTH.size)) == LENGTH.size:
             self._messages.put(msgspec.msgpack.decode(stream.read(*LENGTH.unpack(head)), type=Message))
@@ -184,6 +184,11 @@ def _taken() -> Iterator[_Child]:
     """Take the waiting children one by one."""
     while _idle:
         yield _idle.pop()
+
+
+def waiting() -> list[subprocess.Popen]:
+    """Return the processes that wait for a next file, which the last of them gets."""
+    return [child.process for child in _idle]
 
 
 @atexit.register
