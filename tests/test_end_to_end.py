@@ -150,7 +150,8 @@ def test_evaluate_energies_of_a_file(run, capsys, uniform_bcc):
     for result in (first, second):
         assert 0 < result["error_per_atom"] <= 0.05
         uniform, error = uniform_bcc(1.4 * (8 * np.pi / 3) ** (1 / 3)), result["error_per_atom"]
-        assert uniform - 0.07 - 4 * error < result["energy_per_atom"] < uniform + 4 * error
+        # Four steps need not have led below uniform electrons.
+        assert uniform - 0.07 - 4 * error < result["energy_per_atom"] < uniform + 0.1 + 4 * error
         assert result["variance_per_atom"] > 0
         assert 0.1 < result["acceptance"] < 0.97
     # One frame, another place for the numbers.
