@@ -1,9 +1,16 @@
-"""Moves of all electrons in turn with exchanges of two nearby electrons of opposite spin.
+"""Moves of all electrons and, now and then, exchanges of two nearby electrons of opposite spin.
 
 Where electrons sit on protons, moves of all of them change the spin pattern only when two electrons pass each other,
-which they seldom do; an exchange changes it at once, for the same cost of one log psi. Measured with the shipped model,
-the overlap with the first pattern decays in 11 instead of 129 sweeps (simple cubic, N = 8, r_s = 2.7) and in 5 instead
-of 25 (bcc, N = 16, r_s = 1.8); single runs.
+which they seldom do; an exchange changes it at once, for the same cost of one log psi. Integrated autocorrelation times
+of the shipped model, N = 8, in turns (tests/benchmarks/exchange_ratio.py; standard errors of the energies 0.3 to 1.5):
+
+    one exchange in           2      3      5      9   no turns
+    sc 1.6, spin pattern   11.2   13.2   17.3   21.5   37.4
+            energy         11.3   10.4    9.5    9.5    9.8
+    Pa-3 2.2, pattern       9.6   12.9   15.4   24.1   48.8
+            energy         14.4   12.7   15.9   10.5   11.5
+
+One in three forgets the pattern nearly as fast as one in two, and the energy about as fast as moves alone.
 """
 
 from __future__ import annotations
@@ -19,6 +26,9 @@ from fnqs.wavefunction import Context, WaveFunction
 REACH = 0.8
 """Distance, in units of r_s, at which an electron is chosen as partner by exp(-1/2) less often than one close by."""
 
+EVERY = 3
+"""Turns of which one is an exchange, by default."""
+
 
 def metropolis_with_exchange(
     wavefunction: WaveFunction,
@@ -29,12 +39,16 @@ def metropolis_with_exchange(
     key: jax.Array,
     sweeps: int | jax.Array,
     axis: WalkerAxis = WHOLE,
+    every: int | jax.Array = EVERY,
 ) -> tuple[jax.Array, jax.Array]:
-    """Move walkers `sweeps` times: all electrons in the first turn, two by exchange in the second, and so on.
+    """Move walkers `sweeps` times: two electrons by exchange in one of `every` turns, all electrons in the others.
 
-    Arguments and results are those of `metropolis`; the accepted fraction is that of the moves of all electrons, to
-    which the widths belong.
+    The first turn moves all electrons; which of the next ones are exchanges, drawn anew in every call, has the right
+    frequency in calls of any length but the shortest. Other arguments and results are those of `metropolis`; the
+    accepted fraction is that of the moves of all electrons, to which the widths belong.
     """
+    key, phase_key = jax.random.split(key)
+    phase = jax.random.randint(phase_key, (), 1, every)
     reach = (REACH * contexts.r_s).astype(walkers.dtype)
     lattice = contexts.lattice.astype(walkers.dtype)
 
@@ -45,7 +59,7 @@ def metropolis_with_exchange(
         up, down = (axis.uniform(one, shape, positions.dtype, 1) for one in (up_key, down_key))
         of_walkers = jax.vmap(exchanged, (None, None, 0, 0, 0))
         swapped, log_proposals = jax.vmap(of_walkers)(lattice, reach, positions, up, down)
-        exchanges = turn % 2 == 1
+        exchanges = (turn + phase) % every == 0
         return (
             jnp.where(exchanges, swapped, trial),
             jnp.where(exchanges, log_proposals, jnp.zeros_like(log_proposals)),

@@ -16,6 +16,10 @@ NARROWEST, WIDEST = 0.01, 2.0
 FIRST_WIDTH = 0.75
 """Step width (bohr) of a single electron to begin with; that of N moved together is shorter by the root of N."""
 
+CHARGED = 0.4
+"""Part of the pairs of neighbouring protons that have both their electrons near one of them to begin with; in sc,
+N = 8, r_s = 2.7 the mean square of the charges is as large in equilibrium."""
+
 Propose = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 """propose(turn, key, positions (K, n, N, 3)) -> trial positions, log of the ratio of the probabilities of the way back
 and the way there (K, n), and () whether its acceptance is counted."""
@@ -73,19 +77,9 @@ def chain(
 ) -> tuple[jax.Array, jax.Array]:
     """Take proposals by the rule of Metropolis and Hastings; one costs one log psi of every walker.
 
-    Args:
-        wavefunction: the model.
-        params: its parameters.
-        contexts: of K configurations, stacked.
-        propose: what is proposed in turn 0, 1, ...; every kind of turn obeys detailed balance by itself, so any
-            sequence of them leaves |psi|^2 as it is.
-        walkers: (K, n, N, 3) bohr, or this device's share of them.
-        key: random key.
-        sweeps: number of turns; it may be traced.
-        axis: over which the walkers are cut.
-
-    Returns:
-        walkers (K, n, N, 3) and the accepted fraction (K,) of the proposals that are counted, of this device's share.
+    Arguments and results are those of `metropolis` but for the widths: `propose` says what is proposed in each of the
+    `sweeps` turns. Every kind of turn obeys detailed balance by itself, so any sequence of them leaves |psi|^2 as it
+    is. The accepted fraction is that of the turns that are counted.
     """
 
     def log_abs(positions: jax.Array) -> jax.Array:
@@ -120,20 +114,11 @@ def adapt_widths(widths: jax.Array, acceptance: jax.Array, target: float) -> jax
     return jnp.clip(widths * factor, NARROWEST, WIDEST)
 
 
-def initial_walkers(protons: jax.Array, key: jax.Array, number: int, spread: float = 0.7) -> jax.Array:
-    """Walkers with one electron near each proton, spins alternating between neighbours.
+def paired(protons: jax.Array) -> jax.Array:
+    """Order protons (N, 3) so that i and i + N/2 are neighbours.
 
-    Protons are paired greedily with their nearest unpaired neighbour (ignoring periodic images, which only
-    makes the start a little worse); one of each pair gets spin up.
-
-    Args:
-        protons: (N, 3) bohr.
-        key: random key.
-        number: of walkers.
-        spread: standard deviation of an electron around its proton, bohr.
-
-    Returns:
-        (number, N, 3) bohr, spin up first.
+    They are paired greedily, each with its nearest unpaired neighbour (ignoring periodic images, which only makes the
+    start of the walkers a little worse).
     """
     count = protons.shape[0]
     separation = jnp.linalg.norm(protons[:, None] - protons[None] + 1e-9, axis=-1)
@@ -145,10 +130,23 @@ def initial_walkers(protons: jax.Array, key: jax.Array, number: int, spread: flo
         remaining = jnp.where(taken[:, None] | taken[None], jnp.inf, remaining)
         return remaining, (first, second)
 
-    _, (up, down) = jax.lax.scan(pair, separation, length=count // 2)
-    centres = protons[jnp.concatenate([up, down])]
-    noise = jax.random.normal(key, (number, count, 3), protons.dtype)
-    return centres[None] + spread * noise
+    _, (first, second) = jax.lax.scan(pair, separation, length=count // 2)
+    return protons[jnp.concatenate([first, second])]
+
+
+def initial_walkers(protons: jax.Array, key: jax.Array, number: int, spread: float = 0.7) -> jax.Array:
+    """Walkers with one electron near each proton, spins alternating between neighbours.
+
+    Args:
+        protons: (N, 3) bohr.
+        key: random key.
+        number: of walkers.
+        spread: standard deviation of an electron around its proton, bohr.
+
+    Returns:
+        (number, N, 3) bohr, spin up first, those of a pair of neighbours (`paired`) at i and i + N/2.
+    """
+    return paired(protons) + spread * jax.random.normal(key, (number, *protons.shape), protons.dtype)
 
 
 def with_random_spins(walkers: jax.Array, key: jax.Array) -> jax.Array:
@@ -158,7 +156,7 @@ def with_random_spins(walkers: jax.Array, key: jax.Array) -> jax.Array:
     the memory of patterns drawn at random vanishes whatever the symmetry of |psi|^2.
 
     Args:
-        walkers: (number, N, 3) of `initial_walkers`, whose pairs are the electrons i and i + N/2.
+        walkers: (number, N, 3), whose pairs are the electrons i and i + N/2.
         key: random key.
 
     Returns:
@@ -170,10 +168,34 @@ def with_random_spins(walkers: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.where(turned, pairs[:, ::-1], pairs).reshape(walkers.shape)
 
 
+def with_random_charges(walkers: jax.Array, centres: jax.Array, key: jax.Array) -> jax.Array:
+    """Put both electrons of a pair of first walkers near the same one of their two protons, in a part of all cases.
+
+    One electron at every proton is a state of too low an energy, which takes hundreds of sweeps to be left where r_s is
+    large: charges relax last.
+
+    Args:
+        walkers: (number, N, 3) of `initial_walkers`.
+        centres: (N, 3) protons that the electrons are near to.
+        key: random key.
+
+    Returns:
+        (number, N, 3).
+    """
+    number, count, _ = walkers.shape
+    draws = jax.random.uniform(key, (number, count // 2, 1))
+    apart = centres[count // 2 :] - centres[: count // 2]
+    first, second = walkers[:, : count // 2], walkers[:, count // 2 :]
+    first = jnp.where(draws < CHARGED / 2, first + apart, first)
+    second = jnp.where((draws >= CHARGED / 2) & (draws < CHARGED), second - apart, second)
+    return jnp.concatenate([first, second], axis=1)
+
+
 def first_walkers(protons: jax.Array, key: jax.Array, number: int) -> jax.Array:
-    """Walkers (number, N, 3), bohr, with one electron near each proton (N, 3) and a spin pattern of their own each."""
-    place_key, spin_key = jax.random.split(key)
-    return with_random_spins(initial_walkers(protons, place_key, number), spin_key)
+    """Walkers (number, N, 3), bohr, near protons (N, 3), each with charges and a spin pattern of its own."""
+    place_key, charge_key, spin_key = jax.random.split(key, 3)
+    walkers = with_random_charges(initial_walkers(protons, place_key, number), paired(protons), charge_key)
+    return with_random_spins(walkers, spin_key)
 
 
 def first_width(number: int) -> float:

@@ -28,8 +28,8 @@ from fnqs_eval.energies.statistics import reblocked_error
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import SamplingConfig, load_config, recipe_path
+from fnqs_train.equilibration import MOVES, make_equilibration
 from fnqs_train.loading import load_params
-from fnqs_train.step import MOVES, make_equilibration
 
 TARGETS = (0.3, 0.5, 0.7)
 RECORDS, BETWEEN = 400, 4
@@ -50,7 +50,7 @@ def main(run: str, number: int = 64) -> None:
     start = jnp.zeros((1, number, record.n_atoms, 3), jnp.float32)
     equilibrate = make_equilibration(wavefunction, SamplingConfig(equilibration_sweeps=300))
     start, width, *_ = equilibrate(
-        params, system, start, jnp.full(1, 0.3, jnp.float32), jnp.ones(1, bool), jax.random.key(1)
+        params, system, start, jnp.full(1, 0.3, jnp.float32), np.ones(1, bool), np.zeros(1, bool), jax.random.key(1)
     )
     print(f"{record.identifier}: N = {record.n_atoms}, {number} walkers, {run}")
     print("move        acceptance  width (bohr)  ms/sweep  autocorrelation (sweeps)  independent samples/s")

@@ -28,8 +28,8 @@ from fnqs_data.store.record import Record
 from fnqs_eval.energies.statistics import reblocked_error
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.config import SamplingConfig, load_config
+from fnqs_train.equilibration import make_equilibration
 from fnqs_train.loading import load_dataset, load_params
-from fnqs_train.step import make_equilibration
 
 WALKERS, SWEEPS, SPLITTING_FACTOR = 256, 10, 1.3
 
@@ -56,7 +56,13 @@ def measure(wavefunction: WaveFunction, params: dict, record: Record, measuremen
     equilibrate = make_equilibration(wavefunction, SamplingConfig(equilibration_sweeps=1000))
     walkers = jnp.zeros((1, WALKERS, record.n_atoms, 3), jnp.float32)
     walkers, widths, *_ = equilibrate(
-        params, system, walkers, jnp.full((1,), 0.3, jnp.float32), jnp.ones((1,), bool), jax.random.key(1)
+        params,
+        system,
+        walkers,
+        jnp.full((1,), 0.3, jnp.float32),
+        np.ones(1, bool),
+        np.zeros(1, bool),
+        jax.random.key(1),
     )
 
     @jax.jit

@@ -16,7 +16,7 @@ from fnqs.system import System, make_system, stack_systems
 from fnqs.wavefunction import Context, WaveFunction
 from fnqs_data.generate.crystals import lattice
 from fnqs_train.config import RunConfig
-from fnqs_train.step import make_equilibration
+from fnqs_train.equilibration import make_equilibration
 from fnqs_train.walkers import START_WIDTH
 
 DENSITY = 1.31
@@ -100,8 +100,8 @@ def make_state(case: Case, clock: Callable[[], float]) -> State:
     widths, fresh = jnp.full((configurations,), START_WIDTH, jnp.float32), jnp.ones((configurations,), bool)
     equilibrate = cast(jax.stages.Wrapped, make_equilibration(wavefunction, config.sampling))
     began = clock()
-    compiled = equilibrate.lower(params, systems, positions, widths, fresh, key).compile()
+    compiled = equilibrate.lower(params, systems, positions, widths, fresh, ~fresh, key).compile()
     compile_seconds["equilibration"] = clock() - began
-    positions, widths, *_ = compiled(params, systems, positions, widths, fresh, key)
+    positions, widths, *_ = compiled(params, systems, positions, widths, fresh, ~fresh, key)
     contexts = jax.jit(jax.vmap(partial(wavefunction.encode, params)))(systems)
     return State(params, systems, contexts, positions, widths, compile_seconds)

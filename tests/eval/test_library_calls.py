@@ -22,7 +22,8 @@ from fnqs.wavefunction import WaveFunction
 from fnqs_eval.energies.slots import how, make_sampling, make_slot_mesh, make_start
 from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
-from fnqs_train.step import Learned, make_equilibration, make_optimizer, make_step
+from fnqs_train.equilibration import make_equilibration
+from fnqs_train.step import Learned, make_optimizer, make_step
 
 CONFIGURATIONS, WALKERS = 2, 8
 GAMMA, GENERAL = (0.0, 0.0, 0.0), (0.1, -0.2, 0.4)
@@ -96,7 +97,7 @@ class Programs:
         sampling = SamplingConfig(walkers_per_configuration=WALKERS, **options)
         equilibrate = make_equilibration(self.wavefunction, sampling)
         fresh = np.ones(CONFIGURATIONS, bool)
-        return equilibrate.lower(self.params, self.systems, self.walkers, self.widths, fresh, jax.random.key(0))
+        return equilibrate.lower(self.params, self.systems, self.walkers, self.widths, fresh, ~fresh, jax.random.key(0))
 
 
 def test_a_batch_is_found():

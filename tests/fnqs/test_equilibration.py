@@ -7,7 +7,14 @@ import pytest
 
 from fnqs.periodic.smooth_distance import smooth_lattice
 from fnqs.sampling.equilibration import FACTOR, History, longest, spin_pattern
-from fnqs.sampling.metropolis import first_walkers, initial_walkers, with_random_spins
+from fnqs.sampling.metropolis import (
+    CHARGED,
+    first_walkers,
+    initial_walkers,
+    paired,
+    with_random_charges,
+    with_random_spins,
+)
 
 WALKERS, BETWEEN = 64, 20
 
@@ -91,6 +98,25 @@ def test_first_walkers_have_patterns_of_their_own():
     share = np.asarray(jnp.all(turned[:, :3] == fixed[:, :3], axis=2)).mean(axis=0)
     np.testing.assert_allclose(share, 0.5, atol=0.032)  # 4,000 draws: 0.008; four of those
     assert first_walkers(protons, jax.random.key(2), 5).shape == (5, 6, 3)
+
+
+def test_first_walkers_have_charges_of_their_own():
+    """Both electrons of a pair near one of its protons, either as often, in CHARGED of all cases; none is lost."""
+    protons = paired(2.0 * np.eye(3)[np.array([0, 1, 2, 0])] + np.array([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1.0]]))
+    number = 10_000
+    fixed = initial_walkers(protons, jax.random.key(0), number, spread=0.0)
+    walkers = np.asarray(with_random_charges(fixed, paired(protons), jax.random.key(1)))
+    near = np.linalg.norm(walkers[:, :, None] - np.asarray(paired(protons)), axis=-1)
+    assert near.min(axis=2).max() < 1e-12
+    places = near.argmin(axis=2)
+    for pair in range(2):
+        members = (pair, pair + 2)
+        own = places[:, members]
+        assert np.isin(own, members).all()
+        shares = [np.mean(np.all(own == np.array(state), axis=1)) for state in ((pair, pair), (pair + 2, pair + 2))]
+        # Four standard errors of a share of 0.2.
+        np.testing.assert_allclose(shares, CHARGED / 2, atol=4 * (0.2 * 0.8 / number) ** 0.5)
+        assert np.mean(np.all(own == np.array(members), axis=1)) == pytest.approx(1 - sum(shares))
 
 
 def test_a_skew_signal_that_is_stationary_is_no_drift():

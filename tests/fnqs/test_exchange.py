@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from fnqs.periodic.smooth_distance import SmoothLattice, smooth_lattice
-from fnqs.sampling.exchange import exchanged, metropolis_with_exchange
+from fnqs.sampling.exchange import EVERY, exchanged, metropolis_with_exchange
 
 POINTS = np.array([[0, 0, 0], [1.1, 0, 0], [0, 1.7, 0.2], [2.1, 0.4, -1.3]])
 CELL = np.array([[6.0, 0, 0], [1, 7, 0], [0, -1, 6]])
@@ -63,11 +64,10 @@ def test_chances_there_and_back_are_those_of_the_proposal(contexts):
 
 def test_arrangements_have_the_frequencies_of_the_density(contexts):
     """With moves too short to matter, the chain goes from one arrangement of four points to another."""
-    number, sweeps = 12000, 40
+    number, sweeps = 12000, 100
     walkers = jnp.broadcast_to(jnp.asarray(POINTS), (1, number, 4, 3))
-    moved, _ = jax.jit(lambda r, k: metropolis_with_exchange(TwoTraps(), {}, contexts, r, np.array([1e-9]), k, sweeps))(
-        walkers, jax.random.key(3)
-    )
+    move = partial(metropolis_with_exchange, TwoTraps(), {}, contexts)
+    moved, _ = jax.jit(lambda r, k: move(r, np.array([1e-9]), k, sweeps))(walkers, jax.random.key(3))
     places = np.argmin(np.sum((np.asarray(moved[0])[:, :, None] - POINTS) ** 2, axis=-1), axis=2)
     counts = {frozenset(pair): 0 for pair in itertools.combinations(range(4), 2)}
     for ups in places[:, :2]:
@@ -91,12 +91,24 @@ def test_moves_and_exchanges_together_sample_the_density(contexts):
     np.testing.assert_allclose(square, 0.5 / np.array(STIFFNESS), rtol=0.052)
 
 
-def test_one_sweep_is_a_move_of_all_electrons_and_two_have_an_exchange(contexts):
+@pytest.mark.parametrize("every", [2, EVERY, 5])
+def test_one_turn_of_so_many_is_an_exchange_and_never_the_first(contexts, every):
     walkers = jnp.broadcast_to(jnp.asarray(POINTS), (1, 400, 4, 3))
-    for sweeps, exchanges in ((1, False), (2, True)):
-        moved, acceptance = metropolis_with_exchange(
-            TwoTraps(), {}, contexts, walkers, np.array([1e-6]), jax.random.key(1), sweeps
+    move = jax.jit(
+        lambda key, sweeps: metropolis_with_exchange(
+            TwoTraps(), {}, contexts, walkers, np.array([1e-6]), key, sweeps, every=every
         )
-        assert float(acceptance[0]) > 0.99  # of the short moves alone
-        far = np.abs(np.asarray(moved - walkers)).max(axis=(2, 3)) > 0.1
-        assert bool(far.any()) == exchanges
+    )
+    turns = []
+    for seed in range(20):
+        exchanged = []
+        for sweeps in range(1, every + 1):
+            moved, acceptance = move(jax.random.key(seed), sweeps)
+            assert float(acceptance[0]) > 0.99  # of the short moves alone
+            far = np.abs(np.asarray(moved - walkers)).max(axis=3) > 0.1
+            assert far.sum(axis=2).max() <= 2  # electrons of a walker: no second exchange
+            exchanged.append(bool(far.any()))
+        assert exchanged == sorted(exchanged)  # what one has exchanged stays so
+        assert exchanged[-1]
+        turns.append(exchanged.index(True))
+    assert sorted(set(turns)) == list(range(1, every))  # each of the others in some call, 20 of them

@@ -14,13 +14,16 @@ from fnqs.optimisation.log_derivatives import log_derivatives
 from fnqs.optimisation.subspace import ALL, Trained, subspace_of
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
-from fnqs_train import step as step_module
+from fnqs_train import equilibration as equilibration_module
 from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig
-from fnqs_train.step import Learned, make_equilibration, make_optimizer, make_step
+from fnqs_train.equilibration import make_equilibration
+from fnqs_train.step import Learned, make_optimizer, make_step
 
 CLIP = OptimizerConfig.clip_width
 CHUNKS = Chunks(energy=4, gradient=8)
+FRESH = np.ones(2, bool), np.zeros(2, bool)
+"""Both configurations are new; turned round, both are stale."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def start(wavefunction, small_sampling, systems, params):
     number = small_sampling.walkers_per_configuration
     walkers, widths = jnp.zeros((2, number, 2, 3), jnp.float32), jnp.full(2, 0.25, jnp.float32)
     equilibrate = make_equilibration(wavefunction, small_sampling)
-    walkers, widths, acceptance, _ = equilibrate(params, systems, walkers, widths, jnp.ones(2, bool), jax.random.key(1))
+    walkers, widths, acceptance, _ = equilibrate(params, systems, walkers, widths, *FRESH, jax.random.key(1))
     assert np.all((acceptance > 0.2) & (acceptance < 0.9))
     return walkers, widths
 
@@ -59,12 +62,12 @@ def test_equilibration_says_whether_the_walkers_have_forgotten(
 ):
     """Two electrons forget within the sweeps that they are given, unless they had to have forgotten long before."""
     if limited:
-        monkeypatch.setattr(step_module, "PATIENT", 10_000)
+        monkeypatch.setattr(equilibration_module, "PATIENT", 10_000)
     number = 16  # another shape than elsewhere, so that the program is made anew
     sampling = dataclasses.replace(small_sampling, walkers_per_configuration=number, equilibration_sweeps=5)
     walkers, widths = jnp.zeros((2, number, 2, 3), jnp.float32), jnp.full(2, 0.25, jnp.float32)
     equilibrate = make_equilibration.__wrapped__(wavefunction, sampling)
-    *_, settled = equilibrate(params, systems, walkers, widths, jnp.ones(2, bool), jax.random.key(1))
+    *_, settled = equilibrate(params, systems, walkers, widths, *FRESH, jax.random.key(1))
     assert settled.tolist() == [reached, reached]
 
 
@@ -157,7 +160,7 @@ def test_every_method_lowers_the_energy(wavefunction, small_sampling, systems, p
     own = jax.tree.unflatten(structure, spoilt)
     equilibrate = make_equilibration(wavefunction, small_sampling)
     for turn in range(10):  # 200 sweeps: the walkers forget the wave function that was not spoilt
-        walkers, widths, *_ = equilibrate(own, systems, walkers, widths, jnp.zeros(2, bool), jax.random.key(turn))
+        walkers, widths, *_ = equilibrate(own, systems, walkers, widths, *FRESH[::-1], jax.random.key(turn))
     first = Learned(own, make_optimizer(settings).init(own))
     before, after = [], []
     for step in range(10):  # steps that are thrown away: the energy of the spoilt parameters

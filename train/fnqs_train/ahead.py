@@ -96,7 +96,9 @@ class Ahead:
             one = make_system(jax.tree.map(lambda leaf: leaf[0], configurations), model)
             systems = _stacked_shapes(one, len(batch.indices))
             walkers, widths, fresh = population.shapes(batch.number, len(batch.indices))
-            self.compile(("equilibration", *kind), equilibrate, learned.params, systems, walkers, widths, fresh, key)
+            self.compile(
+                ("equilibration", *kind), equilibrate, learned.params, systems, walkers, widths, fresh, fresh, key
+            )
             function = programs.step_of(batch.number, batch.twisted)
             self.compile(("training", *kind), function, learned, systems, walkers, widths, key)
 

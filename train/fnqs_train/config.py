@@ -61,8 +61,8 @@ class SamplingConfig:
     Attributes:
         walkers_per_configuration: walkers of each configuration in a step.
         configurations_per_step: configurations that meet in a step.
-        move: Metropolis moves of all electrons in turn with exchanges of two nearby ones of opposite spin, or Langevin
-            moves along the gradient of log|psi|, dearer and longer.
+        move: Metropolis moves of all electrons, one in three an exchange of two nearby ones of opposite spin, or
+            Langevin moves along the gradient of log|psi|, dearer and longer.
         sweeps: moves of every walker between two steps.
         equilibration_sweeps: moves of a configuration seen for the first time, at least; it goes on until the walkers
             have forgotten their first spin patterns.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,17 +29,22 @@ from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import RunConfig, save_config
 from fnqs_train.distributed.sharding import fetch_walkers, make_mesh, place_same, place_walkers, random_keys
 from fnqs_train.distributed.stopping import Stopped, stop_requested
+from fnqs_train.equilibration import make_equilibration
 from fnqs_train.memory import StepPrograms
 from fnqs_train.monitoring.learning import Gain, is_measured, measure
 from fnqs_train.monitoring.metrics import MetricsRecord
 from fnqs_train.monitoring.progress import TrainingProgress
 from fnqs_train.monitoring.step_averages import StepAverages
-from fnqs_train.step import Learned, StepReport, make_equilibration, make_optimizer, make_step
+from fnqs_train.runaway import Guard
+from fnqs_train.step import Learned, StepReport, make_optimizer, make_step
 from fnqs_train.training_input import training_input
 from fnqs_train.walkers import Population
 
 PATIENCE = 5
 """Steps in a row that may be refused for non-finite numbers before the last checkpoint is restored."""
+
+FEW = 3
+"""Configurations of a run-away that are named; more are counted."""
 
 
 def train(
@@ -95,9 +100,6 @@ def train(
     optimizer = make_optimizer(config.optimizer, config.steps if config.optimizer.cooldown_steps else 0)
     trained = Trained(config.optimizer.train, config.optimizer.rank)
     equilibrate = make_equilibration(wavefunction, sampling, mesh)
-    refresh = make_equilibration(
-        wavefunction, dataclasses.replace(sampling, equilibration_sweeps=sampling.refresh_sweeps), mesh
-    )
     # Every random number is a function of (seed, step).
     keys = random_keys(mesh, config.seed)
 
@@ -122,6 +124,7 @@ def train(
             processes=jax.process_count(),
             dtype=_precision(learned.params),
         )
+        guard = Guard(len(dataset), learned)
         start, refused, restored_once, window = 0, 0, False, StepAverages()
 
         # ---- Resume: parameters, optimiser, walkers, what the loop remembers, step, in that order
@@ -129,16 +132,22 @@ def train(
             restored = checkpoints.restore_latest(learned.params, learned.optimizer)
             if restored is not None:
                 stream.check_resume(restored.meta["data_fingerprint"], run_folder)
-                learned = Learned(restored.params, restored.optimizer)
                 population.restore(restored.walkers)
+                start = restored.step
+                learned = Learned(restored.params, restored.optimizer)
+                guard = Guard(len(dataset), on_host(learned), start)
+                if "guard" in restored.meta:  # checkpoints of old have none
+                    remembered: Any = restored.walkers["guard"]
+                    guard.restore(remembered, restored.meta["guard"])
+                learned = learned._replace(length=np.float32(guard.length))
                 refused, restored_once = restored.meta["refused"], restored.meta["restored_once"]
                 window = StepAverages(restored.meta["window"])
-                start = restored.step
 
         learned, untrained = place_same(mesh, learned), place_same(mesh, untrained)
         gain: Gain | None = None
 
         def save(step: int, report: StepReport) -> None:
+            remembered, guard_meta = guard.state()
             meta = {
                 "data_fingerprint": stream.fingerprint,
                 "energy_per_atom": _mean_energy(report),
@@ -148,8 +157,9 @@ def train(
                 "refused": refused,
                 "restored_once": restored_once,
                 "window": window.state(),
+                "guard": guard_meta,
             }
-            checkpoints.save(step, learned.params, learned.optimizer, population.state(), meta)
+            checkpoints.save(step, learned.params, learned.optimizer, population.state() | {"guard": remembered}, meta)
 
         with (
             MetricsRecord(
@@ -196,15 +206,15 @@ def train(
                 key, equilibration_key = keys(step)
                 walkers, widths, fresh = population.take(batch.number, batch.indices)
                 stale = population.ages(batch.number, batch.indices, step) > sampling.stale_after
+                stale |= guard.distrusts(population.last_visits(batch.number, batch.indices))
                 walkers, widths = place_walkers(mesh, walkers), place_same(mesh, widths)
 
                 # ---- New and stale configurations equilibrate before they count, off the gradient path
                 unsettled: list[str] = []
                 if fresh.any() or stale.any():
-                    settle = equilibrate if fresh.any() else refresh
-                    progress.program("equilibration" if fresh.any() else "refreshing stale walkers", *kind)
+                    progress.program("equilibration", *kind)
                     ahead.wait(("equilibration", *kind))
-                    settled = settle(learned.params, systems, walkers, widths, fresh, equilibration_key)
+                    settled = equilibrate(learned.params, systems, walkers, widths, fresh, stale, equilibration_key)
                     # Two programs with collectives must not be on their way together.
                     walkers, widths, _, reached = jax.block_until_ready(settled)
                     unsettled = [dataset.identifiers[i] for i in batch.indices[~np.asarray(reached)]]
@@ -234,7 +244,8 @@ def train(
                     progress.message(f"step {step + 1}: {what}; {outcome}")
                 refused = 0 if report.taken else refused + 1
                 if refused > PATIENCE:
-                    restored = None if restored_once else checkpoints.restore_latest(*on_host(learned))
+                    like = on_host((learned.params, learned.optimizer))
+                    restored = None if restored_once else checkpoints.restore_latest(*like)
                     if restored is None:
                         raise InputError(
                             f"step {step + 1}: the numbers stay non-finite ({', '.join(lost) or 'solve'}); "
@@ -244,12 +255,26 @@ def train(
                     refused, restored_once = 0, True
                     progress.message(f"parameters of step {restored.step} restored")
 
+                # ---- Run-aways: noticed over several steps, whose parameters are given up
+                done, taken_back = step + 1, ""
+                ran = guard.watch(kind, batch.indices, report)
+                if ran is not None:
+                    names = [dataset.identifiers[i] for i in batch.indices[ran]]
+                    where = ", ".join(names) if len(names) <= FEW else f"{len(names)} configurations"
+                    taken_back = f"step {done}: run-away at {where}; back to the parameters of step {guard.kept_step}"
+                    learned = place_same(mesh, guard.go_back(done))
+                    progress.message(f"{taken_back}, steps {guard.length:.2g} times as long from here on")
+                elif report.taken:
+                    guard.keep(done, learned)
+                    if guard.length != float(learned.length):
+                        learned = learned._replace(length=place_same(mesh, np.float32(guard.length)))
+
                 # ---- Learning: now and then the same configurations once more with the parameters of the start
-                done, seconds, measured = step + 1, time.monotonic() - began_step, None
+                seconds, measured = time.monotonic() - began_step, None
                 if is_measured(done):
                     progress.program("equilibration", *kind)
-                    everything = np.ones(len(batch.indices), bool)
-                    settled = equilibrate(untrained.params, systems, walkers, widths, everything, equilibration_key)
+                    all_, none = np.ones(len(batch.indices), bool), np.zeros(len(batch.indices), bool)
+                    settled = equilibrate(untrained.params, systems, walkers, widths, all_, none, equilibration_key)
                     before, before_widths, *_ = jax.block_until_ready(settled)
                     *_, reference = programs.take(
                         batch.number, batch.twisted, untrained, systems, before, before_widths, key
@@ -258,7 +283,7 @@ def train(
                     gain = measured or gain
 
                 # ---- Record and checkpoint
-                window.add(report, lost, seconds, waited, measured, unsettled)
+                window.add(report, lost, seconds, waited, measured, unsettled, taken_back)
                 progress.update(
                     done,
                     gain,
@@ -272,6 +297,7 @@ def train(
                             "number": batch.number,
                             "update_norm": report.update_norm,
                             "fallback": bool(report.fallback),
+                            "step_length": guard.length,
                             "visited": population.visited,
                             "elapsed_seconds": time.monotonic() - began,
                         }

@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
@@ -19,31 +20,14 @@ from fnqs.optimisation.log_derivatives import log_derivatives
 from fnqs.optimisation.natural_gradient import centre_per_configuration, clip_local_energies, spring, stack_parts
 from fnqs.optimisation.subspace import ALL, SubspaceJacobian, Trained, subspace_of
 from fnqs.periodic.smooth_distance import wrapped
-from fnqs.sampling.equilibration import FORGOTTEN, SWEEPS_AN_ELECTRON, SWEEPS_AT_LEAST, spin_patterns
-from fnqs.sampling.exchange import metropolis_with_exchange
-from fnqs.sampling.langevin import langevin
-from fnqs.sampling.metropolis import adapt_widths, first_walkers
+from fnqs.sampling.metropolis import adapt_widths
 from fnqs.system import System
 from fnqs.walker_axis import WalkerAxis
 from fnqs.wavefunction import WaveFunction
 from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
 from fnqs_train.distributed.sharding import compile_for, walker_axis
-
-TARGET_ACCEPTANCE = 0.5
-"""Accepted share of the moves to which each configuration's step width is tuned."""
-
-MOVES = {"metropolis": metropolis_with_exchange, "langevin": langevin}
-"""Ways to move the walkers, by their names in a config."""
-
-ROUND = 5
-"""Sweeps between two adaptations of the step width, and two looks at the memory, while equilibrating."""
-
-PATIENT = 4
-"""Sweeps of an equilibration over those after which the memory had fallen; more than FACTOR, as no energy is tested."""
-
-FEWEST, FEWEST_AN_ELECTRON = 20, 5
-"""Sweeps of an equilibration at least: so many, and so many times N max(1, r_s): charges relax later than spins."""
+from fnqs_train.equilibration import MOVES, TARGET_ACCEPTANCE
 
 
 class Learned(NamedTuple):
@@ -52,10 +36,12 @@ class Learned(NamedTuple):
     Attributes:
         params: of the wave function.
         optimizer: state of the optax transformation.
+        length: () factor of the change of the parameters, below 1 for a while after a run-away.
     """
 
     params: dict
     optimizer: optax.OptState
+    length: jax.Array | np.float32 = np.float32(1)
 
 
 @jax.tree_util.register_dataclass
@@ -96,66 +82,6 @@ def make_optimizer(settings: OptimizerConfig, steps: int = 0) -> optax.GradientT
 
 
 @cache
-def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mesh: Mesh | None = None) -> Callable:
-    """Compile equilibrate(params, systems, walkers, widths, fresh, key) -> walkers, widths, acceptance, settled.
-
-    Fresh configurations start from one electron a proton, others from their walkers. All are moved until none of them
-    remembers the spin patterns that they came with (`fnqs.sampling.equilibration`): PATIENT times as long as the memory
-    took to fall below FORGOTTEN, no less than sampling.equilibration_sweeps nor than N and density ask for (FEWEST)
-    and no more than `longest`; settled (K,) says which of them came so far.
-    """
-    move, axis = MOVES[sampling.move], walker_axis(mesh)
-
-    @partial(compile_for, mesh, walkers_in=2, walkers_out=0, arguments=6, results=4)
-    def equilibrate(params, systems: System, walkers, widths, fresh, key):
-        contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
-        start_key, move_key = jax.random.split(key)
-        configurations, number = walkers.shape[0], walkers.shape[1] * axis.size
-        draw = partial(first_walkers, number=number)
-        start = axis.share(jax.vmap(draw)(contexts.protons, jax.random.split(start_key, configurations)), 1)
-        walkers = jnp.where(fresh[:, None, None, None], start.astype(walkers.dtype), walkers)
-        patterns = spin_patterns(contexts, walkers)
-        forgotten = FORGOTTEN * axis.mean(jnp.mean(patterns**2, axis=(1, 2)))
-        r_s = jnp.max(contexts.r_s.astype(jnp.float32))
-        needed = FEWEST + FEWEST_AN_ELECTRON * walkers.shape[2] * jnp.maximum(r_s, 1)
-        fewest = jnp.maximum(needed, float(sampling.equilibration_sweeps))
-        most = SWEEPS_AT_LEAST + SWEEPS_AN_ELECTRON * walkers.shape[2] * jnp.maximum(r_s**2, 1)
-
-        def settled(rounds, fallen):
-            return (fallen > 0) & (rounds >= PATIENT * fallen)
-
-        def goes_on(state):
-            rounds, _, _, fallen, _ = state
-            sweeps = (rounds * ROUND).astype(jnp.float32)
-            unsettled = ~jnp.all(settled(rounds, fallen)) & (sweeps < most)
-            return (sweeps < fewest) | unsettled
-
-        def one_round(state):
-            rounds, walkers, widths, fallen, _ = state
-            now = jax.random.fold_in(move_key, rounds)
-            walkers, accepted = move(wavefunction, params, contexts, walkers, widths, now, ROUND, axis)
-            overlap = jnp.mean(spin_patterns(contexts, walkers) * patterns, axis=2)
-            moments = jnp.stack([accepted, jnp.mean(overlap, axis=1), jnp.mean(overlap**2, axis=1)])
-            acceptance, memory, square = axis.mean(moments)
-            error = jnp.sqrt(jnp.maximum(square - memory**2, 0) / max(number - 1, 1))
-            falls = (fallen == 0) & (memory < jnp.maximum(forgotten, error))
-            fallen = jnp.where(falls, rounds + 1, fallen)
-            return rounds + 1, walkers, adapt_widths(widths, acceptance, TARGET_ACCEPTANCE), fallen, acceptance
-
-        state = (
-            jnp.zeros((), jnp.int32),
-            walkers,
-            widths,
-            jnp.zeros(configurations, jnp.int32),
-            jnp.zeros(configurations, walkers.dtype),
-        )
-        rounds, walkers, widths, fallen, acceptance = jax.lax.while_loop(goes_on, one_round, state)
-        return jax.vmap(wrapped)(contexts.lattice, walkers), widths, acceptance, settled(rounds, fallen)
-
-    return equilibrate
-
-
-@cache
 def make_step(
     wavefunction: WaveFunction,
     optimizer: optax.GradientTransformationExtraArgs,
@@ -193,11 +119,12 @@ def make_step(
         flat, unravel = ravel_pytree(params)
         gradient = unravel(2 * jacobian.transposed_times(residual).astype(flat.dtype))
         updates, state = optimizer.update(gradient, learned.optimizer, params, jacobian=jacobian, residual=residual)
+        updates = jax.tree.map(lambda leaf: leaf * learned.length.astype(leaf.dtype), updates)
         change, _ = ravel_pytree(updates)
         taken = jnp.all(jnp.isfinite(change)) & jnp.any(finite)
         chosen = jax.tree.map(
             lambda new, old: jnp.where(taken, new, old),
-            Learned(cast(dict, optax.apply_updates(params, updates)), state),
+            Learned(cast(dict, optax.apply_updates(params, updates)), state, jnp.asarray(learned.length)),
             learned,
         )
         report = StepReport(

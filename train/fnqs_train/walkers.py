@@ -80,8 +80,12 @@ class Population:
 
     def ages(self, number: int, indices: np.ndarray, step: int) -> np.ndarray:
         """Count the steps (K,) since the last visits; 0 for those never visited."""
-        last = self._arrays[number]["last_visit"][self._row[indices]]
+        last = self.last_visits(number, indices)
         return np.where(last == NEVER, 0, step - last)
+
+    def last_visits(self, number: int, indices: np.ndarray) -> np.ndarray:
+        """Return the steps (K,) of the last visits, NEVER for configurations without one."""
+        return self._arrays[number]["last_visit"][self._row[indices]]
 
     def put(
         self,

@@ -40,6 +40,8 @@ class MetricsRow(TypedDict, total=False):
         non_finite: names of configurations that were left out for non-finite numbers.
         not_equilibrated: names of configurations whose walkers still remembered their first spin patterns when they had
             made all the sweeps that they are given, and counted all the same.
+        taken_back: a sentence for every run-away that was noticed, after which older parameters were taken up again.
+        step_length: factor of the length of the next step, below 1 for a while after a run-away.
         update_norm: length of the change of the parameters in the last step.
         fallback: whether the solve of the last step needed its larger damping.
         visited: configurations visited so far.
@@ -58,6 +60,8 @@ class MetricsRow(TypedDict, total=False):
     data_wait_seconds: float | None
     non_finite: list[str]
     not_equilibrated: list[str]
+    taken_back: list[str]
+    step_length: float
     update_norm: float | None
     fallback: bool
     visited: int

@@ -21,9 +21,10 @@ class StepAverages:
     def __init__(self, state: Sequence[Sequence[Any]] = ((), (), ())):
         self._rows: list[tuple[float, ...]] = [tuple(row) for row in state[0]]
         self._lost: list[str] = list(state[1])
-        # Checkpoints of old have but two or three parts.
+        # Checkpoints of old have but two, three or four parts.
         self._gain = Gain(*state[2]) if len(state) > 2 and state[2] else None
         self._unsettled: list[str] = list(state[3]) if len(state) > 3 else []
+        self._taken_back: list[str] = list(state[4]) if len(state) > 4 else []
 
     def add(
         self,
@@ -33,6 +34,7 @@ class StepAverages:
         waited: float,
         gain: Gain | None = None,
         unsettled: Sequence[str] = (),
+        taken_back: str = "",
     ) -> None:
         """Take in a step.
 
@@ -43,7 +45,9 @@ class StepAverages:
             waited: of it, waiting for configurations, s.
             gain: what was learned, where it was measured.
             unsettled: configurations that were not equilibrated within the sweeps that they are given.
+            taken_back: a sentence on a run-away that was noticed, empty if none was.
         """
+        self._taken_back += [taken_back] if taken_back else []
         self._unsettled += [name for name in unsettled if name not in self._unsettled]
         self._gain = gain or self._gain
         self._lost += [name for name in lost if name not in self._lost]
@@ -54,7 +58,13 @@ class StepAverages:
 
     def state(self) -> list[list[Any]]:
         """Everything to save, as JSON values."""
-        return [[list(row) for row in self._rows], list(self._lost), list(self._gain or ()), list(self._unsettled)]
+        return [
+            [list(row) for row in self._rows],
+            list(self._lost),
+            list(self._gain or ()),
+            list(self._unsettled),
+            list(self._taken_back),
+        ]
 
     def _mean(self, column: int) -> float:
         return float(np.mean([row[column] for row in self._rows])) if self._rows else float("nan")
@@ -84,4 +94,5 @@ class StepAverages:
             "data_wait_seconds": self._mean(4),
             "non_finite": self._lost,
             "not_equilibrated": self._unsettled,
+            "taken_back": self._taken_back,
         }
