@@ -97,6 +97,7 @@ def open_journal(
     records: Iterable[Record],
     twists: Any = None,
     from_json: Callable[[Mapping[str, Any]], Any] | None = None,
+    to_json: Callable[[Any], Mapping[str, Any]] = dataclasses.asdict,
 ) -> Journal:
     """Open the journal beside the results, a new one with --restart; see `Journal` and `fingerprint`.
 
@@ -106,7 +107,7 @@ def open_journal(
     path = output.with_name(output.name + SUFFIX)
     if options.restart:
         path.unlink(missing_ok=True)
-    return Journal(path, fingerprint(checkpoint, settings, records, twists, options.spin), from_json)
+    return Journal(path, fingerprint(checkpoint, settings, records, twists, options.spin), from_json, to_json)
 
 
 def provenance_of(checkpoint: CheckpointPath, config: RunConfig, settings: Any, source: Path) -> dict[str, Any]:
