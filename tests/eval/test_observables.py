@@ -27,7 +27,6 @@ from fnqs_eval.observables.result import Quantity, average, from_json, to_json
 from fnqs_eval.observables.sample import ObservableSettings, sample
 
 SETTINGS = ObservableSettings(walkers=128, target_error=1e-9, max_measurements=64)
-TWIST = (0.1, 0.2, -0.3)
 
 
 class Case:
@@ -41,9 +40,9 @@ class Case:
         self.found = quantities(self.samples)
 
 
-@pytest.fixture(scope="module", params=[(0.0, 0.0, 0.0), TWIST], ids=["gamma", "twist"])
-def case(request, small_model, make_bcc):
-    return Case(small_model, make_bcc(1, request.param))
+@pytest.fixture(scope="module")
+def case(small_model, make_bcc):
+    return Case(small_model, make_bcc(1))
 
 
 def energy_slopes(case: Case, changes, step, walkers=1024):
