@@ -1,4 +1,4 @@
-"""A calculator for ASE: energies of a trained model in ASE's units."""
+"""A calculator for ASE: energies, forces and stress of a trained model in ASE's units."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from fnqs_eval.model import Model
 
 
 class FoundationCalculator(Calculator):
-    """Energy (eV) of periodic hydrogen, zero-shot, with its statistical error as `results["energy_error"]` (eV).
+    """Energy (eV), forces (eV/angstrom) and stress (eV/angstrom^3, Voigt) of periodic hydrogen, zero-shot.
 
-    Two energies differ by noise: compare them with their errors in mind. There are no forces yet.
+    Standard errors are in `results` too, as energy_error, forces_error and stress_error. Forces and stress are
+    derivatives of the variational energy. All numbers differ by noise: compare them with their errors in mind, and stop
+    a relaxation where forces reach theirs. Asked for the energy alone, it measures the energy alone, which is faster;
+    that energy is then replaced when forces or stress are asked for.
 
     Args:
         model: from `load_model`.
@@ -27,7 +30,7 @@ class FoundationCalculator(Calculator):
         twist: fractions of the reciprocal lattice vectors, of both spins.
     """
 
-    implemented_properties: Sequence[str] = ("energy",)
+    implemented_properties: Sequence[str] = ("energy", "forces", "stress")
 
     def __init__(
         self, model: Model, *, error: float = 1e-3, walkers: int = 64, seed: int = 0, twist=(0.0, 0.0, 0.0), **rest: Any
@@ -52,6 +55,18 @@ class FoundationCalculator(Calculator):
         configuration = make_configuration(
             np.asarray(self.atoms.cell) / units.Bohr, self.atoms.positions / units.Bohr, self._twist
         )
-        [found] = self._model.energies(configuration, **self._settings)
         scale = len(self.atoms) * units.Hartree
-        self.results = {"energy": found.energy_per_atom * scale, "energy_error": found.error_per_atom * scale}
+        if not {"forces", "stress"} & set(properties):
+            [found] = self._model.energies(configuration, **self._settings)
+            self.results = {"energy": found.energy_per_atom * scale, "energy_error": found.error_per_atom * scale}
+            return
+        derivatives = "all" if "forces" in properties else "stress"
+        [found] = self._model.observables(configuration, derivatives=derivatives, correlations=False, **self._settings)
+        energy, error = found.value("energy")
+        measured: dict[str, Any] = {"energy": energy * scale, "energy_error": error * scale}
+        for name, unit in (("stress", units.Hartree / units.Bohr**3), ("forces", units.Hartree / units.Bohr)):
+            if name in found.quantities:
+                quantity = found.quantities[name]
+                measured[name] = np.asarray(quantity.values) * unit
+                measured[f"{name}_error"] = np.asarray(quantity.errors) * unit
+        self.results = measured

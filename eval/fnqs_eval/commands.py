@@ -10,6 +10,9 @@ from fnqs.cli.versions import add_version_option
 from fnqs.precision import configure
 from fnqs_eval.dmc.command import add_dmc
 from fnqs_eval.energies.command import add_energies
+from fnqs_eval.observables.command import add_observables
+from fnqs_eval.observables.eos_command import add_eos
+from fnqs_eval.observables.label import add_label
 from fnqs_eval.report.report import write_report
 from fnqs_eval.transfer.protocol import describe_protocol
 from fnqs_eval.transfer.protocol_command import run_protocol
@@ -41,6 +44,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_energies(commands)
     add_dmc(commands)
+    add_observables(commands)
+    add_eos(commands)
+    add_label(commands)
     _add_transfer(commands)
     _add_report(commands)
     _add_publish(commands)

@@ -33,6 +33,10 @@ from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
 from fnqs_eval.energies.evaluate import finish, known_dataset
 from fnqs_eval.energies.reliability import training_distribution
 from fnqs_eval.energies.table import EnergyResult
+from fnqs_eval.observables.deformations import Derivatives
+from fnqs_eval.observables.observe import observe_records
+from fnqs_eval.observables.result import ObservablesResult
+from fnqs_eval.observables.sample import ObservableSettings
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.checkpointing.steps import CheckpointPath
 from fnqs_train.config import RunConfig, load_config
@@ -135,6 +139,43 @@ class Model:
         dataset = known_dataset(self.config)
         distribution = None if dataset is None else training_distribution(dataset, self.config.data.split)
         return finish(found, records, distribution, "first")
+
+    def observables(
+        self,
+        configurations: Configurations,
+        *,
+        error: float = 1e-3,
+        walkers: int = 64,
+        measurements: int = 256,
+        derivatives: Derivatives = "all",
+        correlations: bool = True,
+        seed: int = 0,
+        announce: Callable[[str], None] = lambda text: None,
+    ) -> list[ObservablesResult]:
+        """Measure pressure, stress, forces and correlation functions as `fnqs-evaluate observables` does.
+
+        Args:
+            configurations: a file or data set folder, configurations, or records.
+            error: standard error of E/N, Ha per atom, at which sampling stops.
+            walkers: of each configuration.
+            measurements: of every walker after which it stops in any case.
+            derivatives: "none" for the virial pressure alone, "stress", or "all" for forces too.
+            correlations: whether to measure functions of distance and wave vector.
+            seed: of walkers and moves.
+            announce: called with a line of progress now and then.
+
+        Raises:
+            InputError: a file that cannot be read, or nothing to evaluate.
+        """
+        settings = ObservableSettings(
+            walkers=walkers,
+            target_error=error,
+            max_measurements=measurements,
+            derivatives=derivatives,
+            correlations=correlations,
+            seed=seed,
+        )
+        return observe_records(self.wavefunction, self.params, as_records(configurations), settings, announce)
 
     def finetune(
         self,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -90,6 +91,17 @@ def test_ase_calculator(model, bcc):
         Atoms(
             "He2", cell=4 * np.eye(3), positions=[[0, 0, 0], [0, 0, 2]], pbc=True, calculator=atoms.calc
         ).get_potential_energy()
+
+
+def test_ase_calculator_has_forces_and_stress(model, bcc):
+    atoms = Atoms("H2", cell=bcc.cell * units.Bohr, positions=bcc.protons * units.Bohr, pbc=True)
+    atoms.calc = FoundationCalculator(model, error=0.05, walkers=16)
+    forces, stress = atoms.get_forces(), atoms.get_stress()
+    results: dict[str, Any] = atoms.calc.results
+    np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-6)
+    assert stress.shape == results["stress_error"].shape == (6,)
+    assert np.all(np.abs(forces) < 6 * results["forces_error"])  # a crystal has none
+    assert np.trace(atoms.get_stress(voigt=False)) > 0  # two electrons at k = 0 only: the cell would shrink
 
 
 def test_finetuned_model_is_another_one(model, bcc, tmp_path):

@@ -14,26 +14,26 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fnqs.errors import InputError
-from fnqs.sampling.equilibration import Verdict, longest
-from fnqs.system import System, make_system, stack_systems
+from fnqs.sampling.equilibration import Verdict
+from fnqs.system import System
 from fnqs.wavefunction import Context, WaveFunction
 from fnqs_data.store.record import Record
 from fnqs_eval.dmc.estimate import ProjectedEnergy, projected_energy
 from fnqs_eval.dmc.projector import BLOCK, make_block
 from fnqs_eval.dmc.result import DmcResult
+from fnqs_eval.energies.alone import equilibrate_alone
 from fnqs_eval.energies.energy import configuration_seed
-from fnqs_eval.energies.equilibrate import equilibrate
 from fnqs_eval.energies.journal import Journal
 from fnqs_eval.energies.sampling_progress import SamplingProgress
-from fnqs_eval.energies.slots import Slots, make_measure, make_sampling, make_start
+from fnqs_eval.energies.slots import make_measure
 from fnqs_eval.energies.statistics import Estimate, mended, reblocked_error
 from fnqs_train.chunks import choose_chunks
 
 VMC_PARTS = 8
 """Groups of local energies taken of psi itself at most."""
 
-SWEEPS_BETWEEN, VMC_ACCEPTANCE = 10, 0.5
-"""Moves between two local energies of psi itself, and the acceptance that their width is tuned to."""
+SWEEPS_BETWEEN = 10
+"""Moves between two local energies of psi itself."""
 
 DMC = 2**31
 """Random numbers of projections: the count of parts that no sampling of psi itself reaches."""
@@ -124,20 +124,22 @@ def sample(
     Raises:
         InputError: no walker has a finite local energy.
     """
-    mesh = Mesh(np.array(jax.local_devices()[:1]), ("slots",))
-    system = make_system(record.configuration, wavefunction.config)
-    systems, one = stack_systems([system]), np.ones(1, np.int32)
-    seeds = np.array([configuration_seed(record, settings.seed)], np.uint32)
-    progress.program("equilibration", record.n_atoms, np.iscomplexobj(system.basis.hamiltonian))
+    start = equilibrate_alone(
+        wavefunction,
+        params,
+        record,
+        walkers=settings.walkers,
+        least_sweeps=settings.equilibration_sweeps,
+        seed=settings.seed,
+        progress=progress,
+    )
+    systems, contexts, walkers, counted = start.systems, start.contexts, start.walkers, start.parts
+    mesh, one = Mesh(np.array(jax.local_devices()[:1]), ("slots",)), np.ones(1, np.int32)
     chunk = choose_chunks(record.n_atoms, wavefunction.config).energy
-    programs = (make_start(wavefunction, settings.walkers, 1, mesh), make_sampling(wavefunction, chunk, 1, mesh))
-    limits = [(settings.equilibration_sweeps, longest(record.n_atoms, record.wigner_seitz_radius))]
-    found, [settled] = equilibrate(programs, params, systems, seeds, Slots(1, 1, 1), limits, VMC_ACCEPTANCE)
-    contexts, walkers, widths, counted = found
     measure = make_measure(wavefunction, SWEEPS_BETWEEN, chunk, 1, mesh)
     parts: list[np.ndarray] = []
     for _ in range(VMC_PARTS):
-        walkers, energies, *_ = measure(params, contexts, systems, walkers, widths, seeds, counted, one)
+        walkers, energies, *_ = measure(params, contexts, systems, walkers, start.widths, start.seeds, counted, one)
         counted = counted + np.uint32(1)
         parts.append(np.real(np.asarray(energies)[:, 0]) / record.n_atoms)
         series = mended(np.concatenate(parts)).energies
@@ -148,8 +150,8 @@ def sample(
         estimate = reblocked_error(series)
         if estimate.converged and estimate.error < settings.target_error:
             break
-    context = jax.tree.map(lambda leaf: leaf[0], contexts)
-    return Start(record, system, context, np.asarray(walkers)[0], estimate, settled)
+    system, context = (jax.tree.map(lambda leaf: leaf[0], stacked) for stacked in (systems, contexts))
+    return Start(record, system, context, np.asarray(walkers)[0], estimate, start.verdict)
 
 
 def project(

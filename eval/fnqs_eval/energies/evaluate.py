@@ -40,8 +40,12 @@ def at_twists(records: Sequence[Record], sets: Sequence[TwistSet]) -> list[Recor
 
 def settings_at_twists(settings: EvaluationSettings, sets: Sequence[TwistSet]) -> EvaluationSettings:
     """Choose the error of each single twist with which every average reaches the one asked for."""
-    share = max(float(np.sqrt(np.sum(twists.weights**2))) for twists in sets)
-    return dataclasses.replace(settings, target_error=settings.target_error / share)
+    return dataclasses.replace(settings, target_error=settings.target_error * error_share(sets))
+
+
+def error_share(sets: Sequence[TwistSet]) -> float:
+    """How much larger the errors of single twists may be than those of their averages."""
+    return min(1 / float(np.sqrt(np.sum(twists.weights**2))) for twists in sets)
 
 
 def evaluate_with_journal(

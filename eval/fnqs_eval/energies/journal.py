@@ -35,15 +35,22 @@ class Journal:
     Args:
         path: the journal; made if it is missing.
         fingerprint: of checkpoint, settings and data, see `fingerprint`.
-        from_json: makes a result, a dataclass, of its JSON object; by default an EnergyResult.
+        from_json: makes a result of its JSON object; by default an EnergyResult.
+        to_json: makes JSON values of a result; by default those of a dataclass of plain values.
 
     Raises:
         InputError: a journal of another evaluation, a damaged one, or one that another process writes.
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, fingerprint: str, from_json: Callable[[Mapping[str, Any]], Any] | None = None):
-        self.path, self._from_json = path, from_json or result_from_json
+    def __init__(
+        self,
+        path: Path,
+        fingerprint: str,
+        from_json: Callable[[Mapping[str, Any]], Any] | None = None,
+        to_json: Callable[[Any], Mapping[str, Any]] = dataclasses.asdict,
+    ):
+        self.path, self._from_json, self._to_json = path, from_json or result_from_json, to_json
         self.results: dict[int, Any] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -65,7 +72,7 @@ class Journal:
 
     def append(self, results: Mapping[int, Any]) -> None:
         """Add a batch, on the disk when this returns; results by the number of their configuration."""
-        self._write({"place": place, "result": dataclasses.asdict(result)} for place, result in results.items())
+        self._write({"place": place, "result": self._to_json(result)} for place, result in results.items())
         self.results.update(results)
 
     def remove(self) -> None:

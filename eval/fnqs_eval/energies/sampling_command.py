@@ -99,14 +99,23 @@ def read_request(options: argparse.Namespace, prefix: str, beside: Sequence[str]
             suffixes.
     """
     checkpoint = resolve_checkpoint(options.checkpoint)
-    output: Path | None = options.output
-    if output is None:
-        output = results_folder(checkpoint.run_folder) / f"{prefix}-{options.configurations.stem}.json"
-    elif output.suffix in beside:
-        raise InputError(f"--output {output}: name the JSON file; the others are written beside it")
+    output = output_path(options, checkpoint, prefix, beside)
     config = with_spin(load_config(checkpoint.run_folder), options.spin)
     records = read_selected(options.configurations, options.frames)
     return Request(checkpoint, config, load_params(checkpoint, config), records, output)
+
+
+def output_path(options: argparse.Namespace, checkpoint: CheckpointPath, prefix: str, beside: Sequence[str]) -> Path:
+    """Return where the JSON goes; `prefix` and `beside` as those of `read_request`.
+
+    Raises:
+        InputError: --output has one of the suffixes of the files beside it.
+    """
+    name = f"{prefix}-{options.configurations.stem}.json"
+    output: Path = options.output or results_folder(checkpoint.run_folder) / name
+    if output.suffix in beside:
+        raise InputError(f"--output {output}: name the JSON file; the others are written beside it")
+    return output
 
 
 def open_journal(
@@ -117,6 +126,7 @@ def open_journal(
     records: Iterable[Record],
     twists: Any = None,
     from_json: Callable[[Mapping[str, Any]], Any] | None = None,
+    to_json: Callable[[Any], Mapping[str, Any]] = dataclasses.asdict,
 ) -> Journal:
     """Open the journal beside the results, a new one with --restart; see `Journal` and `fingerprint`.
 
@@ -126,7 +136,7 @@ def open_journal(
     path = output.with_name(output.name + SUFFIX)
     if options.restart:
         path.unlink(missing_ok=True)
-    return Journal(path, fingerprint(checkpoint, settings, records, twists, options.spin), from_json)
+    return Journal(path, fingerprint(checkpoint, settings, records, twists, options.spin), from_json, to_json)
 
 
 def provenance_of(checkpoint: CheckpointPath, config: RunConfig, settings: Any, source: Path) -> dict[str, Any]:

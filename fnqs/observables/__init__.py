@@ -1,0 +1,1 @@
+"""What a wave function says beyond its energy: estimators of one walker, pure functions."""
