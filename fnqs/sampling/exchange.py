@@ -48,7 +48,8 @@ def metropolis_with_exchange(
     accepted fraction is that of the moves of all electrons, to which the widths belong.
     """
     key, phase_key = jax.random.split(key)
-    phase = jax.random.randint(phase_key, (), 1, every)
+    period = jnp.asarray(every, jnp.int32)
+    phase = jax.random.randint(phase_key, (), 1, period, jnp.int32)
     reach = (REACH * contexts.r_s).astype(walkers.dtype)
     lattice = contexts.lattice.astype(walkers.dtype)
 
@@ -59,7 +60,7 @@ def metropolis_with_exchange(
         up, down = (axis.uniform(one, shape, positions.dtype, 1) for one in (up_key, down_key))
         of_walkers = jax.vmap(exchanged, (None, None, 0, 0, 0))
         swapped, log_proposals = jax.vmap(of_walkers)(lattice, reach, positions, up, down)
-        exchanges = (turn + phase) % every == 0
+        exchanges = (turn.astype(jnp.int32) + phase) % period == 0
         return (
             jnp.where(exchanges, swapped, trial),
             jnp.where(exchanges, log_proposals, jnp.zeros_like(log_proposals)),
