@@ -32,7 +32,7 @@ ROUND = 6
 PATIENT = 2.5
 """Sweeps in all over those after which the memory had fallen, as in evaluations; no energy is tested."""
 
-FEWEST, FEWEST_AN_ELECTRON = 12, 3
+FEWEST, FEWEST_AN_ELECTRON = 12, 2
 """Sweeps at least: so many, and so many times N max(1, r_s): charges relax later than spins."""
 
 GROUPED = 2**12
