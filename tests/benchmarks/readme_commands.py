@@ -73,7 +73,8 @@ class Command(NamedTuple):
 
 def readmes() -> list[Path]:
     """Return all READMEs of the repository, and the one for developers."""
-    folders = [file for file in sorted(ROOT.glob("*/README.md")) if not file.parent.name.startswith(".")]  # pytest's cache
+    # pytest's cache has one, too.
+    folders = [file for file in sorted(ROOT.glob("*/README.md")) if not file.parent.name.startswith(".")]
     found = [ROOT / "README.md", *folders, ROOT / "tests" / "benchmarks" / "README.md"]
     return [*found, ROOT / ".github" / "CONTRIBUTING.md"]
 
