@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.integrate import quad
-from scipy.optimize import curve_fit
+from scipy.optimize import least_squares
 from scipy.special import erfc
 
 from fnqs.ewald import shortest_waves
@@ -82,13 +82,15 @@ def corrections(
     near = lengths < max(REACH * fermi, lengths.min() * 1.5)
     sizes = np.maximum(errors[near], 1e-3)
     fit = None
-    try:
-        start = (found[0].b, 0.0)
-        (b, c), _ = curve_fit(_rise, lengths[near], structure[near], start, sigma=sizes, bounds=([1e-6, 0], np.inf))
-        fit = leading("fit of S(k)", number, volume, float(b))
-        fit = dataclasses.replace(fit, integral_minus_sum=integral_minus_sum(cell, float(b), float(c)))
-    except RuntimeError:  # no convergence: the other recipes stay
-        pass
+
+    def missed(numbers: np.ndarray) -> np.ndarray:
+        return (_rise(lengths[near], *numbers) - structure[near]) / sizes
+
+    fitted = least_squares(missed, (max(found[0].b, 1e-5), 1e-5), bounds=([1e-6, 0], np.inf))
+    if fitted.success:  # otherwise the other recipes stay
+        b, c = map(float, fitted.x)
+        fit = leading("fit of S(k)", number, volume, b)
+        fit = dataclasses.replace(fit, integral_minus_sum=integral_minus_sum(cell, b, c))
     rpa = leading("random-phase approximation", number, volume, random_phase_b(number, volume))
     return [one for one in (*found, fit, rpa) if one is not None and one.b > 0]
 
