@@ -32,7 +32,12 @@ from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
 MODEL = ModelConfig(features=8, vectors=4, amplitudes=4, radial_functions=4, proton_rounds=1)
 WALKERS = 16
 SETTINGS = EvaluationSettings(
-    walkers=WALKERS, equilibration_sweeps=10, sweeps_between=1, target_error=1e-6, max_measurements=16
+    walkers=WALKERS,
+    equilibration_sweeps=10,
+    equilibration_limit=40,
+    sweeps_between=1,
+    target_error=1e-6,
+    max_measurements=16,
 )
 
 

@@ -71,6 +71,12 @@ def add_energies(commands) -> None:
         help="all-electron moves between two local energies of a walker (default 10)",
     )
     parser.add_argument(
+        "--equilibration-limit",
+        metavar="SWEEPS",
+        type=positive_int,
+        help="moves after which equilibration is given up and the result flagged (default: by N and density)",
+    )
+    parser.add_argument(
         "--twists",
         metavar="SET",
         help="evaluate every configuration at each of these and average, instead of the twist it comes with: "
@@ -98,6 +104,7 @@ def run_energies(options: argparse.Namespace) -> int:
         target_error=options.error,
         max_measurements=options.measurements,
         seed=options.seed,
+        equilibration_limit=options.equilibration_limit,
     )
     provenance = provenance_of(checkpoint, config, settings, options.configurations)
     sets = [] if twists is None else [reduce_by_symmetry(twists, record.configuration) for record in records]

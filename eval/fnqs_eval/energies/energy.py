@@ -50,6 +50,8 @@ class EvaluationSettings:
         max_measurements: local energies of a walker after which it stops anyway.
         target_acceptance: to which step widths are tuned while equilibrating.
         seed: of walkers and moves.
+        equilibration_limit: moves after which equilibration is given up, and the result flagged; None for as many as N
+            and density ask for (`longest`).
     """
 
     walkers: int = 256
@@ -59,6 +61,14 @@ class EvaluationSettings:
     max_measurements: int = 512
     target_acceptance: float = 0.5
     seed: int = 0
+    equilibration_limit: int | None = None
+
+    def limits(self, record: Record) -> tuple[int, int]:
+        """Fewest and most moves before the energies of a configuration count."""
+        most = self.equilibration_limit
+        if most is None:
+            most = longest(record.n_atoms, record.wigner_seitz_radius)
+        return self.equilibration_sweeps, most
 
 
 def evaluate_records(
@@ -284,8 +294,7 @@ class Sampler:
         seeds = np.zeros(self.slots.number, np.uint32)
         seeds[order[: len(turn)]] = [configuration_seed(record, self.settings.seed) for record in records]
         self.progress.program("equilibration and measurement", self.number, self.twisted)
-        least = self.settings.equilibration_sweeps
-        limits = [(least, longest(record.n_atoms, record.wigner_seitz_radius)) for record in records]
+        limits = [self.settings.limits(record) for record in records]
         found, verdicts = equilibrate(
             (self.start, self.sample), self.params, systems, seeds, self.slots, limits, self.settings.target_acceptance
         )

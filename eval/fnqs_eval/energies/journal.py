@@ -28,6 +28,9 @@ from fnqs_train.checkpointing.steps import CheckpointPath
 SUFFIX = ".journal.jsonl"
 """End of a journal's name."""
 
+YOUNGER = ("equilibration_limit",)
+"""Settings that identify an evaluation only where they are set: journals of before they existed still belong to it."""
+
 
 class Journal:
     """Results of one evaluation; use as a context manager.
@@ -132,7 +135,7 @@ def fingerprint(
     """
     digest = hashlib.blake2b(digest_size=16)
     digest.update((checkpoint.folder / DIGEST_NAME).read_bytes())
-    digest.update(json.dumps(dataclasses.asdict(settings), sort_keys=True).encode())
+    digest.update(json.dumps(_identifying(dataclasses.asdict(settings)), sort_keys=True).encode())
     if twists is not None:
         digest.update(b"twists" + bytes([twists.random]) + np.ascontiguousarray(twists.twists).tobytes())
     if spin is not None:
@@ -152,3 +155,12 @@ def result_from_json(values: Mapping[str, Any]) -> EnergyResult:
     known |= {name: math.nan for name in numbers if known.get(name) is None}
     known["twist"] = None if known.get("twist") is None else tuple(known["twist"])
     return EnergyResult(**known)
+
+
+def _identifying(values: dict) -> dict:
+    """Leave out what is not set of the YOUNGER settings, in nested ones too."""
+    return {
+        name: _identifying(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value is not None or name not in YOUNGER
+    }
