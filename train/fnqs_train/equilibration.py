@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +35,20 @@ PATIENT = 2.5
 FEWEST, FEWEST_AN_ELECTRON = 12, 2
 """Sweeps at least: so many, and so many times N max(1, r_s): charges relax later than spins."""
 
-GROUPED = 2**12
-"""Pairs of electrons, N^2 a walker, of the configurations that a processor moves together until all have settled."""
+GROUPED, GROUPS = 2**11, 4
+"""Pairs of electrons, N^2 a walker, of the configurations that a processor moves together at most, and groups at least:
+the fewer are moved together, the less is spent on the last of them, and the more on each."""
+
+
+class _Moved(NamedTuple):
+    """Walkers on their way, of K configurations: rounds made, positions, step widths, round in which the memory fell
+    (0 before), acceptance."""
+
+    rounds: jax.Array
+    walkers: jax.Array
+    widths: jax.Array
+    fallen: jax.Array
+    acceptance: jax.Array
 
 
 @cache
@@ -47,8 +59,8 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mes
     they are. Each is moved until it no longer remembers its first spin patterns (`fnqs.sampling.equilibration`):
     PATIENT times as long as the memory took to fall below FORGOTTEN, no less than sampling.equilibration_sweeps, or
     sampling.refresh_sweeps if it is stale, nor than N and density ask for (FEWEST) and no more than `longest`; settled
-    (K,) says which of them came so far. They are moved in groups of which all need about as long, and a group that is
-    done costs nothing more.
+    (K,) says which of them came so far. In every round those that need it are moved, group by group; one that is done
+    costs nothing more.
     """
     move, axis = MOVES[sampling.move], walker_axis(mesh)
 
@@ -60,47 +72,49 @@ def make_equilibration(wavefunction: WaveFunction, sampling: SamplingConfig, mes
         draw = partial(first_walkers, number=number)
         start = axis.share(jax.vmap(draw)(contexts.protons, jax.random.split(start_key, configurations)), 1)
         walkers = jnp.where(fresh[:, None, None, None], start.astype(walkers.dtype), walkers)
+        size = _group_size(configurations, walkers.shape[1] * walkers.shape[2] ** 2)
         fewest, most = _limits(contexts, walkers.shape[2], jnp.where(fresh, *_least(sampling)))
 
-        def one_group(group):
-            index, contexts, walkers, widths, active, fewest, most = group
-            patterns = spin_patterns(contexts, walkers)
-            forgotten = FORGOTTEN * axis.mean(jnp.mean(patterns**2, axis=(1, 2)))
-            group_key = jax.random.fold_in(move_key, index)
+        patterns = spin_patterns(contexts, walkers)
+        forgotten = FORGOTTEN * axis.mean(jnp.mean(patterns**2, axis=(1, 2)))
+        active, fixed = fresh | stale, (contexts, patterns, forgotten)
 
-            def settled(rounds, fallen):
-                return (fallen > 0) & (rounds >= jnp.ceil(PATIENT * fallen.astype(jnp.float32)).astype(jnp.int32))
+        def settled(state: _Moved):
+            enough = jnp.ceil(PATIENT * state.fallen.astype(jnp.float32)).astype(jnp.int32)
+            return (state.fallen > 0) & (state.rounds >= enough)
 
-            def goes_on(state):
-                rounds, _, _, fallen, _ = state
-                sweeps = (rounds * ROUND).astype(jnp.float32)
-                return jnp.any(active & ((sweeps < fewest) | (~settled(rounds, fallen) & (sweeps < most))))
+        def go_on(state: _Moved):
+            sweeps = (state.rounds * ROUND).astype(jnp.float32)
+            return active & ((sweeps < fewest) | (~settled(state) & (sweeps < most)))
 
-            def one_round(state):
-                rounds, walkers, widths, fallen, _ = state
-                now = jax.random.fold_in(group_key, rounds)
-                moved, accepted = move(wavefunction, params, contexts, walkers, widths, now, ROUND, axis)
-                walkers = jnp.where(active[:, None, None, None], moved, walkers)
-                overlap = jnp.mean(spin_patterns(contexts, walkers) * patterns, axis=2)
-                moments = jnp.stack([accepted, jnp.mean(overlap, axis=1), jnp.mean(overlap**2, axis=1)])
-                acceptance, memory, square = axis.mean(moments)
-                error = jnp.sqrt(jnp.maximum(square - memory**2, 0) / max(number - 1, 1))
-                falls = (fallen == 0) & (memory <= jnp.maximum(forgotten, error))
-                fallen = jnp.where(falls, rounds + 1, fallen)
-                adapted = adapt_widths(widths, acceptance, TARGET_ACCEPTANCE)
-                return rounds + 1, walkers, jnp.where(active, adapted, widths), fallen, acceptance
+        def one_round(key, state: _Moved, contexts, patterns, forgotten) -> _Moved:
+            rounds, walkers, widths, fallen, _ = state
+            walkers, accepted = move(wavefunction, params, contexts, walkers, widths, key, ROUND, axis)
+            overlap = jnp.mean(spin_patterns(contexts, walkers) * patterns, axis=2)
+            moments = jnp.stack([accepted, jnp.mean(overlap, axis=1), jnp.mean(overlap**2, axis=1)])
+            acceptance, memory, square = axis.mean(moments)
+            error = jnp.sqrt(jnp.maximum(square - memory**2, 0) / max(number - 1, 1))
+            falls = (fallen == 0) & (memory <= jnp.maximum(forgotten, error))
+            fallen = jnp.where(falls, rounds + 1, fallen)
+            return _Moved(rounds + 1, walkers, adapt_widths(widths, acceptance, TARGET_ACCEPTANCE), fallen, acceptance)
 
-            none = jnp.zeros(len(widths), walkers.dtype)
-            state = (jnp.zeros((), jnp.int32), walkers, widths, jnp.zeros(len(widths), jnp.int32), none)
-            rounds, walkers, widths, fallen, acceptance = jax.lax.while_loop(goes_on, one_round, state)
-            return walkers, widths, acceptance, settled(rounds, fallen) | ~active
+        def every_group(state: _Moved) -> _Moved:
+            moving = go_on(state)
+            (order,) = jnp.nonzero(moving, size=configurations + size, fill_value=configurations)
+            round_key = jax.random.fold_in(move_key, jnp.max(state.rounds))
 
-        active = fresh | stale
-        size = _group_size(configurations, walkers.shape[1] * walkers.shape[2] ** 2)
-        order = jnp.argsort(jnp.where(active, fewest, jnp.inf))
-        state = (contexts, walkers, widths, active, fewest, most)
-        walkers, widths, acceptance, reached = _in_groups(one_group, state, order, size)
-        return jax.vmap(wrapped)(contexts.lattice, walkers), widths, acceptance, reached
+            def one_group(group, state: _Moved) -> _Moved:
+                places = jax.lax.dynamic_slice_in_dim(order, group * size, size)
+                key = jax.random.fold_in(round_key, group)
+                return _put(state, places, one_round(key, *_take((state, *fixed), places)))
+
+            return jax.lax.fori_loop(0, -(-jnp.sum(moving, dtype=jnp.int32) // size), one_group, state)
+
+        none = jnp.zeros(configurations, jnp.int32)
+        state = _Moved(none, walkers, widths, none, jnp.zeros(configurations, walkers.dtype))
+        state = jax.lax.while_loop(lambda state: jnp.any(go_on(state)), every_group, state)
+        walkers = jax.vmap(wrapped)(contexts.lattice, state.walkers)
+        return walkers, state.widths, state.acceptance, settled(state) | ~active
 
     return equilibrate
 
@@ -121,29 +135,15 @@ def _group_size(configurations: int, pairs: int) -> int:
     """Choose how many configurations are in a group, each of so many pairs: all of them on an accelerator."""
     if jax.default_backend() != "cpu":
         return configurations
-    groups = -(-configurations // max(1, GROUPED // pairs))
+    groups = max(GROUPS, -(-configurations // max(1, GROUPED // pairs)))
     return -(-configurations // groups)
 
 
-def _in_groups(function: Callable, state: tuple, order: jax.Array, size: int) -> Any:
-    """Apply function((index of the group, *state)) to groups of configurations, one after another.
+def _take(tree: Any, places: jax.Array) -> Any:
+    """Take the entries at these places (G,) of all leaves; a place behind the end gives the last entry."""
+    return jax.tree.map(lambda leaf: leaf.at[places].get(mode="clip"), tree)
 
-    Args:
-        function: of state stacked over a group, whose fourth entry says which of its configurations are moved.
-        state: stacked over K configurations.
-        order: (K,) in which they are put into groups.
-        size: configurations of a group; the last one is filled up with some that are not moved.
 
-    Returns:
-        what the function gives, stacked over the K configurations.
-    """
-    configurations = len(order)
-    groups = -(-configurations // size)
-    places = jnp.pad(order, (0, groups * size - configurations))
-    real = jnp.arange(groups * size) < configurations
-    contexts, walkers, widths, active, *limits = jax.tree.map(lambda leaf: leaf[places], state)
-    filled = (contexts, walkers, widths, active & real, *limits)
-    cut = jax.tree.map(lambda leaf: leaf.reshape(groups, size, *leaf.shape[1:]), filled)
-    results = jax.lax.map(function, (jnp.arange(groups), *cut))
-    back = jnp.argsort(order)
-    return jax.tree.map(lambda leaf: leaf.reshape(groups * size, *leaf.shape[2:])[back], results)
+def _put(tree: Any, places: jax.Array, new: Any) -> Any:
+    """Put entries at these places (G,) of all leaves; what has a place behind the end is dropped."""
+    return jax.tree.map(lambda leaf, entries: leaf.at[places].set(entries, mode="drop"), tree, new)
