@@ -13,7 +13,7 @@ definite: the constant that the SPRING paper adds to the Gram matrix would leave
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,12 @@ FALLBACK_FACTOR = 100.0
 
 NEXT_FACTOR, ATTEMPTS = 10.0, 8
 """How much larger it is in every further attempt, and how many there are in all."""
+
+Weighting = Literal["spread", "equal"]
+"""Weights of the configurations of a step: `spread_weights`, or none."""
+
+SHARED = 0.1
+"""Part of the mean square of all spreads in that of a configuration, for its weight (`spread_weights`)."""
 
 
 class SpringState(NamedTuple):
@@ -178,3 +184,23 @@ def clip_local_energies(energies: jax.Array, width: float = 5.0) -> jax.Array:
     median = jnp.median(energies, axis=1, keepdims=True)
     spread = width * jnp.mean(jnp.abs(energies - median), axis=1, keepdims=True)
     return jnp.clip(energies, median - spread, median + spread)
+
+
+def spread_weights(energies: jax.Array, finite: jax.Array) -> jax.Array:
+    """Weights of configurations in the gradient, such that the spread of local energies is about the same in each.
+
+    Without them dense and large cells, whose local energies are far apart, rule a step of many configurations. A
+    configuration's own spread, from few walkers, is mixed with the mean of all (SHARED), which bounds the weights.
+
+    Args:
+        energies: (K, n) clipped local energies, in any unit.
+        finite: (K,) configurations that count.
+
+    Returns:
+        (K,) about the mean spread over that of each configuration.
+    """
+    centred = energies - jnp.median(jnp.real(energies), axis=1, keepdims=True).astype(energies.dtype)
+    spread = jnp.mean(jnp.abs(centred), axis=1)
+    mean = jnp.sum(jnp.where(finite, spread, 0.0)) / jnp.maximum(jnp.sum(finite.astype(spread.dtype)), 1.0)
+    mixed = jnp.sqrt((1 - SHARED) * spread**2 + SHARED * mean**2)
+    return jnp.where(mixed > 0, mean / mixed, 1.0)

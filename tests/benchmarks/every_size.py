@@ -30,9 +30,8 @@ from fnqs_data.store.record import Record
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
 
 MODEL = ModelConfig(features=8, vectors=4, amplitudes=4, radial_functions=4, proton_rounds=1)
-WALKERS = 16
 SETTINGS = EvaluationSettings(
-    walkers=WALKERS,
+    walkers=16,
     equilibration_sweeps=10,
     equilibration_limit=40,
     sweeps_between=1,
@@ -70,14 +69,14 @@ def parameters(wavefunction: WaveFunction, record: Record) -> dict:
     return initialiser(wavefunction)(jax.random.key(0), make_system(record.configuration, wavefunction.config))
 
 
-def evaluate(wavefunction: WaveFunction, records: list[Record], seed: int) -> bool:
+def evaluate(wavefunction: WaveFunction, records: list[Record], walkers: int, seed: int) -> bool:
     """Sample every record for a moment; whether all energies are numbers."""
-    settings = dataclasses.replace(SETTINGS, seed=seed)
+    settings = dataclasses.replace(SETTINGS, walkers=walkers, seed=seed)
     results = evaluate_records(wavefunction, parameters(wavefunction, records[0]), records, settings)
     return all(np.isfinite(result.energy_per_atom) for result in results)
 
 
-def run_cases(devices: int, cases: list[str]) -> None:
+def run_cases(devices: int, walkers: int, cases: list[str]) -> None:
     """Run cases N:CELLS in turn in this process, telling each that has ended."""
     configure()
     jax.config.update("jax_num_cpu_devices", devices)
@@ -86,13 +85,13 @@ def run_cases(devices: int, cases: list[str]) -> None:
     wavefunction = WaveFunction(MODEL)
     for seed, case in enumerate(cases):
         number, count = map(int, case.split(":"))
-        valid = evaluate(wavefunction, cells(number, count), seed)
+        valid = evaluate(wavefunction, cells(number, count), walkers, seed)
         print(f"{case} {'ended' if valid else 'without a number'}", flush=True)
 
 
-def watch(devices: int, cases: list[str], limit: float) -> int:
+def watch(devices: int, walkers: int, cases: list[str], limit: float) -> int:
     """Run cases in a process of their own; returns how many did not end, each within so many seconds."""
-    command = [sys.executable, __file__, "--run", str(devices), *cases]
+    command = [sys.executable, __file__, "--run", str(devices), str(walkers), *cases]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     lines: queue.Queue[str] = queue.Queue()
@@ -117,15 +116,16 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=[2, 8, 16, 32, 54, 96, 128], help="N")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 3, 5], help="cells evaluated together")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--walkers", type=int, default=SETTINGS.walkers, help="of each cell")
     parser.add_argument("--repeat", type=int, default=1, help="times that each case is run")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds for a case")
-    parser.add_argument("--run", nargs="+", metavar=("DEVICES", "CASE"), help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs="+", metavar=("DEVICES", "WALKERS CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        run_cases(int(options.run[0]), options.run[1:])
+        run_cases(int(options.run[0]), int(options.run[1]), options.run[2:])
         return 0
     cases = [f"{n}:{count}" for n in options.sizes for count in options.counts for _ in range(options.repeat)]
-    stuck = sum(watch(devices, cases, options.limit) for devices in options.devices)
+    stuck = sum(watch(devices, options.walkers, cases, options.limit) for devices in options.devices)
     print(f"{stuck} of {len(cases) * len(options.devices)} cases did not end")
     return 1 if stuck else 0
 

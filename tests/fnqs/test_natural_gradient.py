@@ -12,10 +12,12 @@ from jax.flatten_util import ravel_pytree
 from fnqs.errors import InputError
 from fnqs.optimisation.jacobian import gram_matrix
 from fnqs.optimisation.natural_gradient import (
+    SHARED,
     SpringState,
     _solve_gram,
     centre_per_configuration,
     clip_local_energies,
+    spread_weights,
     spring,
 )
 
@@ -215,3 +217,28 @@ def test_clipping_uses_each_configurations_own_median():
     rotated = clip_local_energies(jax.lax.complex(energies, -energies), width=1.0)
     np.testing.assert_array_equal(np.real(rotated), clipped)
     np.testing.assert_array_equal(np.imag(rotated), -clipped)
+
+
+def test_weights_make_spreads_alike():
+    generator = np.random.default_rng(3)
+    scales = np.array([0.1, 1.0, 2.0])
+    energies = jnp.asarray(scales[:, None] * generator.normal(size=(3, 400)) - 5.0)
+    weights = np.asarray(spread_weights(energies, jnp.ones(3, bool)))
+    spreads = np.mean(np.abs(energies - np.median(energies, axis=1, keepdims=True)), axis=1)
+    mean = spreads.mean()
+    np.testing.assert_allclose(weights, mean / np.sqrt(0.9 * spreads**2 + 0.1 * mean**2), rtol=1e-12)
+    assert np.ptp(weights[1:] * scales[1:]) < 0.15 * np.mean(weights[1:] * scales[1:])
+    # in any unit, and wherever zero is
+    np.testing.assert_allclose(spread_weights(27.2 * energies + 3.0, jnp.ones(3, bool)), weights, rtol=1e-12)
+
+
+def test_weights_ignore_what_is_not_finite():
+    energies = jnp.asarray(np.random.default_rng(4).normal(size=(3, 50)))
+    spoilt = energies.at[1].set(0.0)  # what a step puts in the place of energies that are not finite
+    finite = jnp.array([True, False, True])
+    weights = np.asarray(spread_weights(spoilt, finite))
+    alone = np.asarray(spread_weights(energies[::2], jnp.ones(2, bool)))
+    np.testing.assert_allclose(weights[::2], alone, rtol=1e-12)
+    assert np.isfinite(weights).all()
+    assert weights.max() <= SHARED**-0.5 * (1 + 1e-12)
+    assert np.array_equal(spread_weights(jnp.zeros((2, 4)), jnp.ones(2, bool)), [1.0, 1.0])

@@ -41,8 +41,15 @@ the fewer are moved together, the less is spent on the last of them, and the mor
 
 
 class _Moved(NamedTuple):
-    """Walkers on their way, of K configurations: rounds made, positions, step widths, round in which the memory fell
-    (0 before), acceptance."""
+    """Walkers of K configurations on their way.
+
+    Attributes:
+        rounds: (K,) made.
+        walkers: (K, n, N, 3) bohr, or this device's share of them.
+        widths: (K,) bohr.
+        fallen: (K,) round in which the memory fell, 0 before.
+        acceptance: (K,) of the last round.
+    """
 
     rounds: jax.Array
     walkers: jax.Array

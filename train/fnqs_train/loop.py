@@ -185,7 +185,14 @@ def train(
                 save_config(config, run_folder)  # only now is it sure that the folder is this run's
             programs = StepPrograms(
                 lambda chunks: make_step(
-                    wavefunction, optimizer, sampling, config.optimizer.clip_width, chunks, mesh, trained
+                    wavefunction,
+                    optimizer,
+                    sampling,
+                    config.optimizer.clip_width,
+                    chunks,
+                    mesh,
+                    trained,
+                    config.optimizer.weighting,
                 ),
                 lambda number: choose_chunks(number, config.model, config.memory),
                 progress.message,

@@ -17,7 +17,14 @@ from jax.sharding import Mesh
 from fnqs.hamiltonian import local_energies
 from fnqs.optimisation.jacobian import Jacobian, StoredJacobian
 from fnqs.optimisation.log_derivatives import log_derivatives
-from fnqs.optimisation.natural_gradient import centre_per_configuration, clip_local_energies, spring, stack_parts
+from fnqs.optimisation.natural_gradient import (
+    Weighting,
+    centre_per_configuration,
+    clip_local_energies,
+    spread_weights,
+    spring,
+    stack_parts,
+)
 from fnqs.optimisation.subspace import ALL, SubspaceJacobian, Trained, subspace_of
 from fnqs.periodic.smooth_distance import wrapped
 from fnqs.sampling.metropolis import adapt_widths
@@ -90,6 +97,7 @@ def make_step(
     chunks: Chunks,
     mesh: Mesh | None = None,
     trained: Trained = ALL,
+    weighting: Weighting = "spread",
 ) -> Callable:
     """Compile step(learned, systems, walkers, widths, key) -> learned, walkers, widths, report.
 
@@ -114,6 +122,8 @@ def make_step(
         widths = adapt_widths(widths, acceptance, TARGET_ACCEPTANCE)
         jacobian = _jacobian(params, rows, finite, axis, trained)
         clean = jnp.where(finite[:, None], clip_local_energies(energies, clip_width), 0.0)
+        if weighting == "spread":
+            clean = clean * spread_weights(clean, finite)[:, None].astype(clean.dtype)
         residual = _residual(centre_per_configuration(clean))
 
         flat, unravel = ravel_pytree(params)
