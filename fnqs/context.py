@@ -11,6 +11,7 @@ from fnqs.ansatz.geminal import Pairing
 from fnqs.ansatz.level_gates import LevelGates
 from fnqs.ansatz.plane_waves import PlaneWaves
 from fnqs.ansatz.site_occupancy import Neighbourhood
+from fnqs.ansatz.spinors import Spinors
 from fnqs.periodic.smooth_distance import SmoothLattice
 
 
@@ -35,7 +36,7 @@ class Context:
         neighbourhood: of the protons, for the factors of their orbitals; None where the orbitals are plane waves.
         amplitudes: (D, A, B) how the electrons' amplitudes act on each orbital.
         level_gates: how the same amplitudes act on the levels of H, for each determinant; None where they do not.
-        pairing: the pairs of D determinants in double precision, complex at a general twist.
+        pairing: the pairs, or levels with spins, of D determinants in double precision, complex at a general twist.
         plane_waves: the orbitals, B = N/2, where they are not those of the protons.
     """
 
@@ -55,5 +56,5 @@ class Context:
     neighbourhood: Neighbourhood | None
     amplitudes: jax.Array
     level_gates: LevelGates | None
-    pairing: Pairing
+    pairing: Pairing | Spinors
     plane_waves: PlaneWaves | None

@@ -18,9 +18,10 @@ from fnqs.ansatz.message_passing import Linear, ProtonNetwork, radial_rates
 from fnqs.ansatz.open_shell import FREE_ELECTRON_FERMI_ENERGY
 from fnqs.ansatz.orbital_basis import OrbitalBasis, orbitals_per_proton, shells
 from fnqs.ansatz.pair_features import distances, off_diagonal, pair_displacements, radial_functions, radial_moments
-from fnqs.ansatz.pair_numbers import COLD, START_VIRTUAL, last_pair_of, sharpness_of
+from fnqs.ansatz.pair_numbers import COLD, START_VIRTUAL, last_pair_of, moments_of, sharpness_of
 from fnqs.ansatz.plane_waves import WaveAmplitudes
 from fnqs.ansatz.site_occupancy import Neighbourhood
+from fnqs.ansatz.spinors import Spinors, spinor_levels
 from fnqs.context import Context
 from fnqs.laplacian.jet import widen
 from fnqs.model_config import ModelConfig
@@ -131,7 +132,7 @@ class Encoder(nn.Module):
 
     def _levels(
         self, head: Callable[..., jax.Array], average: jax.Array, system: System, r_s: jax.Array
-    ) -> tuple[jax.Array, Pairing]:
+    ) -> tuple[jax.Array, Pairing | Spinors]:
         """Amplitudes (D, A, B) and the pairs of D determinants of the proton-centred orbitals.
 
         Args:
@@ -148,6 +149,12 @@ class Encoder(nn.Module):
         onsite = head("onsite_head", terms, shell[-1] + 1)[..., shell]
         onsite = jnp.moveaxis(onsite, 0, 1).reshape(terms, number * kinds)
         fermi_energy = FREE_ELECTRON_FERMI_ENERGY / r_s**2
+        if config.antisymmetric == "moments":
+            fields = Linear(terms * int(shell[-1] + 1), name="moments_head", gain=0.0)(average).astype(r_s.dtype)
+            fields = jnp.tile(moments_of(fields).reshape(terms, -1)[:, shell], (1, number)) * fermi_energy
+            cold = jnp.full(terms, COLD) / fermi_energy
+            fill = partial(spinor_levels, system.basis, pairs=number // 2)
+            return amplitudes, jax.vmap(fill)(onsite.astype(r_s.dtype), fields, cold)
         if config.antisymmetric == "slater" and not jnp.iscomplexobj(system.basis.hamiltonian):
             cold = jnp.full(terms, COLD) / fermi_energy
             return amplitudes, jax.vmap(partial(slater_pairs, system.basis))(onsite.astype(r_s.dtype), cold)

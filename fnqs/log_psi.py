@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnqs.ansatz.density_waves import log_wave_factor
-from fnqs.ansatz.geminal import log_pairs, orbitals, pair_functions, sum_terms
+from fnqs.ansatz.geminal import Pairing, log_pairs, orbitals, pair_functions, sum_terms
 from fnqs.ansatz.jastrow import PairFactor
 from fnqs.ansatz.level_gates import gated_levels
 from fnqs.ansatz.message_passing import ElectronNetwork, Linear, radial_rates
@@ -17,6 +17,7 @@ from fnqs.ansatz.orbital_basis import shells
 from fnqs.ansatz.pair_features import distances, off_diagonal, pair_displacements, radial_functions
 from fnqs.ansatz.plane_waves import wave_orbitals
 from fnqs.ansatz.site_occupancy import OccupancyNetwork, occupied_pairs
+from fnqs.ansatz.spinors import Spinors, log_spinors
 from fnqs.context import Context
 from fnqs.laplacian.jet import (
     Field,
@@ -94,7 +95,7 @@ class LogPsi(nn.Module):
             context.proton_pairs,
         )
         symmetric = add(two_bodies, many_body, log_wave_factor(context.waves, electrons, derivatives))
-        if not jnp.iscomplexobj(context.pairing.closed):
+        if not context.pairing.is_complex:
             return phase, add(log, symmetric)
         twist_phase = linear(lambda z: jnp.sum(z @ context.wave_vector), positions)
         return _twisted(phase, log, symmetric, twist_phase)
@@ -136,17 +137,22 @@ class LogPsi(nn.Module):
                 mixed = values * (1 + gates @ mixing)
             else:
                 mixed = gated(values, frame, gates, mixing)
-            if factors is None:
-                pairs = partial(pair_functions, mixed)
-            else:
-                own = linear(lambda x, term=term: x[term], factors)
-                pairs = partial(occupied_pairs, mixed, own, members=jnp.asarray(shells(config)))
             pairing = jax.tree.map(lambda part, term=term: part[term], context.pairing)
-            phase, log = narrow(log_pairs(pairs, pairing), dtype)
+            own = None if factors is None else linear(lambda x, term=term: x[term], factors)
+            phase, log = narrow(self._determinant(mixed, own, pairing), dtype)
             phases.append(phase)
             logs.append(log)
         weights = self.param("log_weights", lambda _: -2.0 * jnp.arange(config.determinants, dtype=jnp.float32))
         return sum_terms(phases, logs, weights)
+
+    def _determinant(self, values: Field, factors: Field | None, pairing: Pairing | Spinors) -> tuple[jax.Array, Field]:
+        """Phase and log of one determinant, from orbitals (N, B) and the protons' factors (2, M, S)."""
+        members = jnp.asarray(shells(self.config))
+        if isinstance(pairing, Spinors):
+            return log_spinors(values, factors, pairing, members)
+        if factors is None:
+            return log_pairs(partial(pair_functions, values), pairing)
+        return log_pairs(partial(occupied_pairs, values, factors, members=members), pairing)
 
 
 def _twisted(phase: jax.Array, log: Field, symmetric: Field, twist_phase: Field) -> tuple[jax.Array, Field]:

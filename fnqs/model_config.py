@@ -26,8 +26,9 @@ class ModelConfig:
         proton_features: width of proton features; they are computed once per configuration, not per walker.
         proton_rounds: message-passing rounds of the protons.
         determinants: pairing terms summed.
-        antisymmetric: pairing: correlated pairs of levels of a learned Hamiltonian; slater: its lowest levels, filled;
-            plane_waves: the lowest plane waves, filled, at Gamma only. The last two are there for comparison.
+        antisymmetric: pairing: correlated pairs of levels of a learned Hamiltonian; moments: levels with spins that
+            alternate from proton to proton, for thin atomic cells; slater: its lowest levels, filled; plane_waves: the
+            lowest plane waves, filled, at Gamma only. The last two are there for comparison.
         spin: of the last pair, at Gamma; at a twist all pairs are singlets.
     """
 
@@ -43,5 +44,5 @@ class ModelConfig:
     proton_features: int = 32
     proton_rounds: int = 2
     determinants: int = 1
-    antisymmetric: Literal["pairing", "slater", "plane_waves"] = "pairing"
+    antisymmetric: Literal["pairing", "moments", "slater", "plane_waves"] = "pairing"
     spin: Spin = "singlet"

@@ -53,6 +53,11 @@ class Pairing:
     last: jax.Array | None = None
     weights: jax.Array | None = None
 
+    @property
+    def is_complex(self) -> bool:
+        """Whether psi is complex."""
+        return jnp.iscomplexobj(self.closed)
+
 
 def pairing_matrix(
     basis: OrbitalBasis,
@@ -111,20 +116,34 @@ def pairing_matrix(
         size, ratio = last_pair
         shares = jnp.stack([jnp.asarray(basis.shell.closed), ratio / (2 * size)])
         return Pairing(both[0], both[1], size * (levels @ state @ levels.T), shares)
-    filling = jnp.asarray(pairs, onsite.dtype)
-    hamiltonian = basis.hamiltonian + jnp.diag(onsite).astype(basis.hamiltonian.dtype)
-    occupations = fermi_matrix(hamiltonian, inverse_temperature, filling)
-    _, vectors = eigenvectors(hamiltonian)
-    occupied = vectors[:, :pairs]
-    # Eigenvectors have arbitrary phases; refer all terms to one set, so that their sum has no trace of them.
-    _, reference = eigenvectors(jnp.asarray(basis.hamiltonian))
-    turn, _ = phase_and_log_determinant(reference[:, :pairs].conj().T @ occupied)
-    occupied = occupied.at[:, 0].multiply(turn.conj())
-    weights = jnp.real(jnp.einsum("an,ab,bn->n", occupied.conj(), occupations, occupied))
-    occupied = occupations @ (occupied / jax.lax.stop_gradient(weights).astype(occupied.dtype))
+    change = jnp.diag(onsite).astype(basis.hamiltonian.dtype)
+    occupied = filled_levels(jnp.asarray(basis.hamiltonian), change, inverse_temperature, pairs)
     inverse = jnp.asarray(basis.inverse).astype(occupied.dtype)
     carried = inverse.T @ occupied
     return Pairing(carried @ carried.T)
+
+
+def filled_levels(first: jax.Array, change: jax.Array, inverse_temperature: jax.Array, number: int) -> jax.Array:
+    """Lowest levels (B, number) of a Hamiltonian first + change, between orthogonal orbitals.
+
+    Levels are F V with V held fixed, which keeps derivatives finite where levels cross. Eigenvectors have arbitrary
+    phases; their determinant has that of the levels of `first`, so that a sum of several has no trace of them.
+
+    Args:
+        first: (B, B) what does not depend on parameters, Ha.
+        change: (B, B) what does, Ha.
+        inverse_temperature: () of F, 1/Ha.
+        number: of levels.
+    """
+    hamiltonian = first + change
+    occupations = fermi_matrix(hamiltonian, inverse_temperature, jnp.asarray(number, inverse_temperature.dtype))
+    _, vectors = eigenvectors(hamiltonian)
+    occupied = vectors[:, :number]
+    _, reference = eigenvectors(jnp.asarray(first))
+    turn, _ = phase_and_log_determinant(reference[:, :number].conj().T @ occupied)
+    occupied = occupied.at[:, 0].multiply(turn.conj())
+    weights = jnp.real(jnp.einsum("an,ab,bn->n", occupied.conj(), occupations, occupied))
+    return occupations @ (occupied / jax.lax.stop_gradient(weights).astype(occupied.dtype))
 
 
 def slater_pairs(basis: OrbitalBasis, onsite: jax.Array, inverse_temperature: jax.Array) -> Pairing:

@@ -217,15 +217,15 @@ def free_electron_fermi_energy(cell: np.ndarray, pairs: int) -> float:
     return FREE_ELECTRON_FERMI_ENERGY / (3 * volume / (8 * np.pi * pairs)) ** (2 / 3)
 
 
-def tie_between_levels(energies: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """Keep of a field (B, B) what tells equal levels (B,) apart: TWIST_TIE times it between them, less its mean.
+def tie_between_levels(energies: np.ndarray, field: np.ndarray, partners: float = TWIST_PARTNERS) -> np.ndarray:
+    """Keep of a field (B, B) what tells equal levels (B,) apart: the field between them, less its mean.
 
-    Zero for a level that has no partner within about TWIST_PARTNERS (Ha). A smooth function of the Hamiltonian: it
-    does not depend on how equal levels are combined.
+    Zero for a level that has no partner within about `partners`, in the unit of the levels. A smooth function of the
+    Hamiltonian: it does not depend on how equal levels are combined.
     """
-    near = np.exp(-(((energies[:, None] - energies) / TWIST_PARTNERS) ** 2))
+    near = np.exp(-(((energies[:, None] - energies) / partners) ** 2))
     means = near @ np.real(np.diag(field)) / np.sum(near, axis=1)
-    return TWIST_TIE * (near * field - np.diag(means))
+    return near * field - np.diag(means)
 
 
 def _wall(energies: np.ndarray, pairs: int, fermi_energy: float) -> tuple[float, np.ndarray]:

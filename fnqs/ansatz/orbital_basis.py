@@ -15,8 +15,10 @@ import jax
 import numpy as np
 from scipy.special import k1
 
+from fnqs.ansatz.local_moments import moment_pattern
 from fnqs.ansatz.open_shell import (
     MASSES,
+    TWIST_TIE,
     OpenShell,
     chemical_potential,
     closed_shells,
@@ -71,6 +73,8 @@ class OrbitalBasis:
             free electrons.
         vectors: (B, B) its eigenvectors, one a column.
         shell: how its levels are filled; not used at a general twist.
+        moments: (B,) pattern of local moments, between -1 and 1, each orbital with that of its proton; None where the
+            wave function has none.
         wave_vector: (3,) the twist as the shortest wave vector, 1/bohr.
     """
 
@@ -81,6 +85,7 @@ class OrbitalBasis:
     vectors: np.ndarray
     shell: OpenShell
     wave_vector: np.ndarray
+    moments: np.ndarray | None = None
 
 
 def orbitals_per_proton(config: ModelConfig) -> int:
@@ -120,14 +125,17 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     shell = closed_shells(len(projected), pairs)
     energies, vectors = np.linalg.eigh(projected)
     fermi_energy = free_electron_fermi_energy(cell, pairs)
-    if not np.iscomplexobj(projected):
+    moments = None
+    if config.antisymmetric == "moments":
+        moments = np.repeat(moment_pattern(cell, protons), orbitals_per_proton(config))
+    elif not np.iscomplexobj(projected):
         sites = np.repeat(np.arange(len(protons)), orbitals_per_proton(config))
         arguments = energies, inverse.T @ vectors, values, sites, cell, counts
         shell = fill_lowest(*arguments) if config.antisymmetric == "slater" else find_last_pair(*arguments, config.spin)
     else:
         # The determinant of a twist fills the lowest levels: of equal ones those that this field prefers.
         unequal = _kinetic_energy(cell, lattice, counts, protons, wave_vector, config, MASSES)
-        unequal = vectors.conj().T @ inverse @ unequal @ inverse.T @ vectors / fermi_energy
+        unequal = vectors.conj().T @ inverse @ unequal @ inverse.T @ vectors * (TWIST_TIE / fermi_energy)
         tied = projected + vectors @ tie_between_levels(energies, unequal) @ vectors.conj().T
         projected = 0.5 * (tied + tied.conj().T)
     return OrbitalBasis(
@@ -138,6 +146,7 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
         vectors=vectors,
         shell=shell,
         wave_vector=wave_vector,
+        moments=moments,
     )
 
 

@@ -30,6 +30,16 @@ LEAST_LAST_PAIR = 1e-4
 RATIO_RANGE = 4.0
 """Factor by which training may raise or lower the weight of the last pair beside closed shells."""
 
+START_MOMENTS, MOMENTS_RANGE = 0.6, 4.0
+"""Field of the local moments that an untrained model starts with, in Fermi energies of free electrons, and the factor
+by which training may raise or lower it."""
+
+
+def moments_of(numbers: jax.Array) -> jax.Array:
+    """Fields of local moments in Fermi energies, from what the network gives: bounded smoothly."""
+    bound = math.log(MOMENTS_RANGE)
+    return START_MOMENTS * jnp.exp(bound * jnp.tanh(numbers / bound))
+
 
 def sharpness_of(numbers: jax.Array) -> jax.Array:
     """Inverse temperatures in Fermi energies, from what the network gives: START_SHARPNESS exp(x), bounded smoothly."""

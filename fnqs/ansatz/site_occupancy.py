@@ -91,6 +91,34 @@ def occupied_pairs(values: Field, factors: Field, pairing: jax.Array, members: j
     return _pairs_jet(up, down, of_up, of_down, pairing, members)
 
 
+def occupied_levels(values: Field, factors: Field, levels: jax.Array, members: jax.Array) -> Field:
+    """psi_n(i) = sum_b u_b(i) D_b C_bn of electrons i of one spin.
+
+    Args:
+        values: (L, B) orbitals u, array or ParticleJet.
+        factors: (M, S) D of that spin, array or Jet in all T coordinates.
+        levels: (B, n) C, real or complex.
+        members: (B/M,) shell of each orbital of a proton.
+
+    Returns:
+        (L, n), an array or a Jet in all T coordinates.
+    """
+    values, factors = (_cast(part, levels.dtype) for part in (values, factors))
+    if not isinstance(values, ParticleJet):
+        return (values * _of_orbitals(factors, members)) @ levels
+    protons, kinds = factors.shape
+    sizes = _of_orbitals(factors.value, members)
+    by_factor = _of_shells(values.value[:, None] * levels.T, protons, members, kinds)  # (L, n, M, S)
+    met = _of_orbitals(jnp.einsum("yit,tms->yims", values.directions, factors.jacobian), members)
+    return Jet(
+        (values.value * sizes) @ levels,
+        jnp.einsum("yit,yin->tin", values.directions, (values.slopes * sizes) @ levels)
+        + jnp.einsum("tms,inms->tin", factors.jacobian, by_factor),
+        (values.laplacian * sizes + 2 * jnp.sum(met * values.slopes, axis=0)) @ levels
+        + jnp.einsum("ms,inms->in", factors.laplacian, by_factor),
+    )
+
+
 def _of_orbitals(factors: jax.Array, members: jax.Array) -> jax.Array:
     """(..., M, S) to (..., B)."""
     return factors[..., members].reshape(*factors.shape[:-2], -1)

@@ -126,6 +126,12 @@ def slater() -> Model:
 
 
 @pytest.fixture(scope="session")
+def moments() -> Model:
+    """The same with local moments."""
+    return Model(dataclasses.replace(SMALL, antisymmetric="moments"))
+
+
+@pytest.fixture(scope="session")
 def plane_waves() -> Model:
     """The same with plane waves."""
     return Model(dataclasses.replace(SMALL, antisymmetric="plane_waves"))

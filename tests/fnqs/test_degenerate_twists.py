@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnqs.ansatz.open_shell import TWIST_PARTNERS, TWIST_TIE, tie_between_levels
+from fnqs.ansatz.open_shell import TWIST_PARTNERS, tie_between_levels
 from fnqs.configuration import make_configuration
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
@@ -62,7 +62,7 @@ def test_levels_without_a_partner_do_not_feel_the_field():
     np.testing.assert_allclose(felt[~partners], 0, atol=1e-14)
     within = felt[2:4, 2:4]
     np.testing.assert_allclose(np.trace(within), 0, atol=1e-14)
-    assert within[0, 1] == pytest.approx(TWIST_TIE * field[2, 3], rel=1e-12)
+    assert within[0, 1] == pytest.approx(field[2, 3], rel=1e-12)
     turn = np.linalg.qr(generator.normal(size=(2, 2)))[0]
     turned = np.eye(6)
     turned[2:4, 2:4] = turn

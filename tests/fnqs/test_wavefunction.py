@@ -24,8 +24,15 @@ ROUNDING = 1e-9
 real_and_complex = pytest.mark.parametrize("twist", [GAMMA, GENERAL])
 all_parts = pytest.mark.parametrize(
     ("name", "twist"),
-    [("model", GAMMA), ("model", GENERAL), ("slater", GAMMA), ("plane_waves", GAMMA)],
-    ids=["pairing", "pairing-twisted", "slater", "plane-waves"],
+    [
+        ("model", GAMMA),
+        ("model", GENERAL),
+        ("moments", GAMMA),
+        ("moments", GENERAL),
+        ("slater", GAMMA),
+        ("plane_waves", GAMMA),
+    ],
+    ids=["pairing", "pairing-twisted", "moments", "moments-twisted", "slater", "plane-waves"],
 )
 """Every antisymmetric part; a Slater determinant at a twist is that of the pairing."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from fnqs_data.store.write import write_dataset
 from fnqs_data.stream.stream import ConfigurationStream
-from fnqs_train.ahead import Ahead, first_of_every_kind
+from fnqs_train.programs.ahead import Ahead, first_of_every_kind
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fnqs_train.levels import FEWEST, Levels
+from fnqs_train.stability.levels import FEWEST, Levels
 
 
 def add_all(levels, series, high=5.0):

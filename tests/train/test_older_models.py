@@ -13,7 +13,7 @@ from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_para
 from fnqs_train.checkpointing.saving import Checkpoints
 from fnqs_train.config import load_config, save_config
 from fnqs_train.loading import load_params, params_template
-from fnqs_train.older_models import NEW, OLD, OLD_STATES, from_older, older_template
+from fnqs_train.models.older import NEW, OLD, OLD_STATES, from_older, older_template
 
 CONFIG = """name = "old"
 steps = 2

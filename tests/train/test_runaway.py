@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from fnqs_data.store.write import write_dataset
-from fnqs_train import loop, runaway
+from fnqs_train import loop
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig
 from fnqs_train.loop import train
 from fnqs_train.monitoring.metrics import read_metrics
-from fnqs_train.runaway import KEPT_EVERY, LASTING, SHORTER, TRIES, Guard
+from fnqs_train.stability import runaway
+from fnqs_train.stability.runaway import KEPT_EVERY, LASTING, SHORTER, TRIES, Guard
 from fnqs_train.step import Learned, StepReport
 
 KIND = (2, False, 2)

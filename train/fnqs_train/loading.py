@@ -20,7 +20,7 @@ from fnqs_data.store.store import Dataset, open_dataset
 from fnqs_train.checkpointing.checkpoint import parameter_names, restore_params
 from fnqs_train.checkpointing.steps import CheckpointPath
 from fnqs_train.config import RunConfig, recipe_path
-from fnqs_train.older_models import NEW, OLD, from_older, older_template
+from fnqs_train.models.older import NEW, OLD, from_older, older_template
 
 
 def read_selected(path: Path, frames: str | None) -> list[Record]:

@@ -27,7 +27,7 @@ from fnqs_eval.energies.journal import Journal
 from fnqs_eval.energies.sampling_progress import SamplingProgress
 from fnqs_eval.energies.slots import make_measure
 from fnqs_eval.energies.statistics import Estimate, mended, reblocked_error
-from fnqs_train.chunks import choose_chunks
+from fnqs_train.programs.chunks import choose_chunks
 
 VMC_PARTS = 8
 """Groups of local energies taken of psi itself at most."""
@@ -186,7 +186,7 @@ def project(
     key = jax.random.fold_in(seed, np.float32(time_step).view(np.uint32))
     before = math.ceil(settings.projection / (time_step * BLOCK))
     window = round(settings.window / time_step)
-    kept = "phase" if np.iscomplexobj(start.context.pairing.closed) else "nodes"
+    kept = "phase" if start.context.pairing.is_complex else "nodes"
     trial, walkers, replaced = start.variational.mean * n_electrons, start.walkers, 0
     history: list[tuple[np.ndarray, ...]] = []
     found: ProjectedEnergy | None = None

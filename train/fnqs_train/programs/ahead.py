@@ -16,7 +16,7 @@ import numpy as np
 from fnqs.model_config import ModelConfig
 from fnqs.system import System, make_system
 from fnqs_data.stream.stream import ConfigurationStream
-from fnqs_train.memory import StepPrograms
+from fnqs_train.programs.memory import StepPrograms
 from fnqs_train.step import Learned
 from fnqs_train.walkers import Population
 

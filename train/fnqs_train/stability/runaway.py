@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fnqs_train.levels import Levels
+from fnqs_train.stability.levels import Levels
 from fnqs_train.step import Learned, StepReport
 
 HIGH = 5.0

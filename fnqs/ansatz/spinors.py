@@ -1,0 +1,102 @@
+"""Local moments in the wave function: one determinant of all N electrons, whose levels are spinors.
+
+In thin cells electrons sit on protons of their own, neighbours with opposite spins. Of the directions in which spins
+can point, those across the axis along which they are counted serve best: levels of H + m s have the spinor (1, 1),
+levels of H - m s the spinor (1, -1), where s = +-1 alternates from proton to proton (`local_moments`). The part of
+their determinant with as many electrons of either spin is
+
+    psi = | A+(up)    A-(up)  |
+          | A+(down) -A-(down)|,        A+-: the N/2 lowest levels of H +- m s,
+
+a sum over all ways to put spins on protons, with the signs of the ground state of an antiferromagnet (Franjic and
+Sorella, Prog. Theor. Phys. 97, 399 (1997)); a correlation factor turns their weights into those of a singlet, where
+spins that point along the axis are a single way. Exchanging all spins leaves psi as it is: total spins 0, 2, 4, ...
+Without a field it is a Slater determinant of H, and the sign of s does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnqs.ansatz.geminal import filled_levels, sum_terms
+from fnqs.ansatz.orbital_basis import OrbitalBasis
+from fnqs.ansatz.site_occupancy import occupied_levels
+from fnqs.laplacian.jet import Field, concatenate, linear, log_determinant, scale
+from fnqs.laplacian.particle_jet import halves
+
+DIRECTIONS = 5
+"""Directions of the spins that are summed: exact for all that have total spins up to twice as many less one."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Spinors:
+    """Levels of one determinant (any leading batch axes), for unnormalised orbitals, float64 or complex128.
+
+    Attributes:
+        along: (B, N/2) of H + m s, of spinor (1, 1).
+        against: (B, N/2) of H - m s, of spinor (1, -1).
+    """
+
+    along: jax.Array
+    against: jax.Array
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether psi is complex."""
+        return jnp.iscomplexobj(self.along)
+
+
+def spinor_levels(
+    basis: OrbitalBasis, onsite: jax.Array, field: jax.Array, inverse_temperature: jax.Array, pairs: int
+) -> Spinors:
+    """Fill the levels of H_0 + v +- m s.
+
+    Args:
+        basis: constants of the configuration, B orbitals, with the pattern s.
+        onsite: (B,) v, Ha.
+        field: (B,) m, Ha.
+        inverse_temperature: () 1/Ha.
+        pairs: N/2.
+    """
+    hamiltonian, pattern = jnp.asarray(basis.hamiltonian), jnp.asarray(basis.moments)
+
+    def filled(sign: float) -> jax.Array:
+        change = jnp.diag(onsite + sign * field * pattern).astype(hamiltonian.dtype)
+        levels = filled_levels(hamiltonian, change, inverse_temperature, pairs)
+        return jnp.asarray(basis.inverse).T.astype(levels.dtype) @ levels
+
+    return Spinors(filled(1.0), filled(-1.0))
+
+
+def log_spinors(values: Field, factors: Field, spinors: Spinors, members: jax.Array) -> tuple[jax.Array, Field]:
+    """Phase and log of one determinant of all electrons, projected on total spin 0.
+
+    Args:
+        values: (N, B) orbitals u of all electrons, array or ParticleJet.
+        factors: (2, M, S) of the protons for both spins, array or Jet in all T coordinates.
+        spinors: levels of the determinant.
+        members: (B/M,) shell of each orbital of a proton.
+    """
+    levels = jnp.concatenate([spinors.along, spinors.against], axis=-1)
+    rows = []
+    for spin, electrons in enumerate(halves(values)):
+        own = linear(lambda x, spin=spin: x[spin], factors)
+        rows.append(linear(_transposed, occupied_levels(electrons, own, levels, members)))
+    matrix = linear(_transposed, concatenate(rows))
+    cosines, weights = np.polynomial.legendre.leggauss(DIRECTIONS)
+    half = 0.5 * np.arccos(cosines)
+    turns = np.array([[np.cos(half), -np.sin(half)], [np.sin(half), np.cos(half)]])
+    turned = jnp.asarray(np.repeat(np.repeat(np.moveaxis(turns, 2, 0), len(levels.T) // 2, 1), len(levels.T) // 2, 2))
+    phases, logs = jax.vmap(lambda turn: log_determinant(scale(matrix, turn)))(turned.astype(levels.dtype))
+    parts = [jax.tree.map(lambda part, k=k: part[k], logs) for k in range(DIRECTIONS)]
+    signed = [weight * phase for weight, phase in zip(weights.tolist(), phases, strict=True)]
+    return sum_terms(signed, parts, jnp.zeros(DIRECTIONS))
+
+
+def _transposed(x: jax.Array) -> jax.Array:
+    return jnp.swapaxes(x, -1, -2)
