@@ -26,10 +26,10 @@ from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
 from fnqs_eval.energies.statistics import reblocked_error
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
+from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import SamplingConfig, load_config, recipe_path
 from fnqs_train.equilibration import MOVES, make_equilibration
 from fnqs_train.loading import load_params
-from fnqs_train.programs.chunks import choose_chunks
 
 TARGETS = (0.3, 0.5, 0.7)
 RECORDS, BETWEEN = 400, 4

@@ -27,7 +27,7 @@ from fnqs.sampling.metropolis import adapt_widths, first_walkers, first_width, i
 from fnqs.system import make_system, stack_systems
 from fnqs_eval import load_model
 from fnqs_eval.energies.equilibrate import SWEEPS
-from fnqs_train.programs.chunks import choose_chunks
+from fnqs_train.chunks import choose_chunks
 
 BEFORE = 200
 """Moves that were made before."""

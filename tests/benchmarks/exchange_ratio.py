@@ -26,7 +26,7 @@ from fnqs.sampling.exchange import metropolis_with_exchange
 from fnqs.sampling.metropolis import adapt_widths, first_walkers, first_width, metropolis
 from fnqs.system import make_system, stack_systems
 from fnqs_eval import load_model
-from fnqs_train.programs.chunks import choose_chunks
+from fnqs_train.chunks import choose_chunks
 
 CELLS = ("sc-8-1.6", "pa3-8-2.2", "bcc-54-1.4")
 SETTLING = 20

@@ -24,7 +24,7 @@ from fnqs_eval.energies.slots import MEASUREMENTS, make_measure
 from fnqs_eval.model import load_model
 from fnqs_eval.observables.deformations import deformed_contexts
 from fnqs_eval.observables.program import TOGETHER, make_pass, make_reference_phases
-from fnqs_train.programs.chunks import choose_chunks
+from fnqs_train.chunks import choose_chunks
 
 SWEEPS, RADIUS, PASSES = 10, 1.6, 2
 

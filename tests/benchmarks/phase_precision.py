@@ -16,7 +16,7 @@ from fnqs.hamiltonian import local_energies
 from fnqs.precision import configure
 from fnqs.sampling.metropolis import metropolis
 from fnqs.wavefunction import WaveFunction
-from fnqs_train.programs.chunks import choose_chunks
+from fnqs_train.chunks import choose_chunks
 
 FEWEST, MOST = 4, 64
 """Limits of the samples of every walker."""

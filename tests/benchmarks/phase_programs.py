@@ -23,7 +23,7 @@ from fnqs.optimisation.natural_gradient import centre_per_configuration
 from fnqs.sampling.metropolis import metropolis
 from fnqs.system import make_system
 from fnqs.wavefunction import WaveFunction
-from fnqs_train.programs.chunks import choose_chunks
+from fnqs_train.chunks import choose_chunks
 from fnqs_train.step import Learned, make_optimizer, make_step
 
 

@@ -23,9 +23,9 @@ from fnqs.precision import configure
 from fnqs.sampling.exchange import metropolis_with_exchange
 from fnqs.system import make_system, stack_systems
 from fnqs_eval import load_model
+from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import SamplingConfig
 from fnqs_train.equilibration import make_equilibration
-from fnqs_train.programs.chunks import choose_chunks
 from fnqs_train.walkers import START_WIDTH
 
 CELLS = ("sc-8-2.7", "sc-8-1.6", "pa3-8-2.2")

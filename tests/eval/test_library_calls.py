@@ -20,9 +20,9 @@ from fnqs.optimisation.subspace import ALL, Trained
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_eval.energies.slots import how, make_sampling, make_slot_mesh, make_start
+from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
 from fnqs_train.equilibration import make_equilibration
-from fnqs_train.programs.chunks import Chunks
 from fnqs_train.step import Learned, make_optimizer, make_step
 
 CONFIGURATIONS, WALKERS = 2, 8

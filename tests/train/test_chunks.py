@@ -1,7 +1,7 @@
 import pytest
 
 from fnqs.model_config import ModelConfig
-from fnqs_train.programs.chunks import MemoryConfig, choose_chunks
+from fnqs_train.chunks import MemoryConfig, choose_chunks
 
 
 @pytest.mark.parametrize("number", [2, 8, 54, 256, 1024])

@@ -23,10 +23,10 @@ from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_para
 from fnqs_train.checkpointing.digests import DIGEST_NAME, digests_of
 from fnqs_train.checkpointing.saving import Checkpoints
 from fnqs_train.checkpointing.steps import CheckpointPath, find_damage
+from fnqs_train.chunks import Chunks, MemoryConfig, choose_chunks
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, OptimizerConfig, RunConfig
 from fnqs_train.loop import train
 from fnqs_train.monitoring.metrics import read_metrics
-from fnqs_train.programs.chunks import Chunks, MemoryConfig, choose_chunks
 from fnqs_train.step import StepReport
 
 CLOCKS = ("seconds_per_step", "data_wait_seconds", "elapsed_seconds")

@@ -15,9 +15,9 @@ from fnqs.optimisation.subspace import ALL, Trained, subspace_of
 from fnqs.system import make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_train import equilibration as equilibration_module
+from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig
 from fnqs_train.equilibration import make_equilibration
-from fnqs_train.programs.chunks import Chunks
 from fnqs_train.step import Learned, make_optimizer, make_step
 
 CLIP = OptimizerConfig.clip_width

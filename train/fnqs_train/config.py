@@ -30,7 +30,7 @@ from fnqs.errors import InputError
 from fnqs.model_config import ModelConfig
 from fnqs.optimisation.natural_gradient import Weighting
 from fnqs.optimisation.subspace import TrainedPart
-from fnqs_train.programs.chunks import MemoryConfig
+from fnqs_train.chunks import MemoryConfig
 
 CONFIG_NAME = "config.toml"
 RECIPE_NAME = "recipe.toml"

@@ -24,6 +24,7 @@ from fnqs_data.stream.mixture import mixture_weights
 from fnqs_data.stream.prepared_systems import PreparedSystems
 from fnqs_data.stream.stream import ConfigurationStream
 from fnqs_train.checkpointing.saving import Checkpoints
+from fnqs_train.chunks import choose_chunks
 from fnqs_train.config import RunConfig, save_config
 from fnqs_train.distributed.sharding import fetch_walkers, make_mesh, place_same, place_walkers, random_keys
 from fnqs_train.distributed.stopping import Stopped, stop_requested
@@ -33,7 +34,6 @@ from fnqs_train.monitoring.metrics import MetricsRecord
 from fnqs_train.monitoring.progress import TrainingProgress
 from fnqs_train.monitoring.step_averages import StepAverages
 from fnqs_train.programs.ahead import Ahead
-from fnqs_train.programs.chunks import choose_chunks
 from fnqs_train.programs.memory import StepPrograms
 from fnqs_train.stability.runaway import Guard
 from fnqs_train.step import Learned, StepReport, make_optimizer, make_step

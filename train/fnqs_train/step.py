@@ -31,10 +31,10 @@ from fnqs.sampling.metropolis import adapt_widths
 from fnqs.system import System
 from fnqs.walker_axis import WalkerAxis
 from fnqs.wavefunction import WaveFunction
+from fnqs_train.chunks import Chunks
 from fnqs_train.config import OptimizerConfig, SamplingConfig
 from fnqs_train.distributed.sharding import compile_for, walker_axis
 from fnqs_train.equilibration import MOVES, TARGET_ACCEPTANCE
-from fnqs_train.programs.chunks import Chunks
 
 
 class Learned(NamedTuple):

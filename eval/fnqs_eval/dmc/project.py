@@ -27,7 +27,7 @@ from fnqs_eval.energies.journal import Journal
 from fnqs_eval.energies.sampling_progress import SamplingProgress
 from fnqs_eval.energies.slots import make_measure
 from fnqs_eval.energies.statistics import Estimate, mended, reblocked_error
-from fnqs_train.programs.chunks import choose_chunks
+from fnqs_train.chunks import choose_chunks
 
 VMC_PARTS = 8
 """Groups of local energies taken of psi itself at most."""

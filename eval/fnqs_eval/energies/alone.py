@@ -16,7 +16,7 @@ from fnqs_eval.energies.energy import configuration_seed, is_twisted
 from fnqs_eval.energies.equilibrate import equilibrate
 from fnqs_eval.energies.sampling_progress import SamplingProgress
 from fnqs_eval.energies.slots import Slots, make_sampling, make_start
-from fnqs_train.programs.chunks import choose_chunks
+from fnqs_train.chunks import choose_chunks
 
 ACCEPTANCE = 0.5
 """To which the widths of the moves are tuned."""

@@ -32,7 +32,7 @@ from fnqs_eval.energies.slots import (
 )
 from fnqs_eval.energies.statistics import Estimate, mended, reblocked_error, v_score
 from fnqs_eval.energies.table import EnergyResult
-from fnqs_train.programs.chunks import choose_chunks
+from fnqs_train.chunks import choose_chunks
 
 TOGETHER, TOGETHER_ACCELERATED = 2**12, 2**18
 """Electrons (walkers times N) in the slots of a device: of a processor core, of an accelerator. The rest wait."""

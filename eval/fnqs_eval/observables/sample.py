@@ -25,7 +25,7 @@ from fnqs_eval.energies.sampling_progress import SamplingProgress
 from fnqs_eval.energies.statistics import Estimate, reblocked_error
 from fnqs_eval.observables.deformations import Derivatives, deformed_contexts
 from fnqs_eval.observables.program import TOGETHER, make_pass, make_reference_phases
-from fnqs_train.programs.chunks import choose_chunks
+from fnqs_train.chunks import choose_chunks
 
 BINS = 48
 """Intervals of distance of the pair correlation functions."""

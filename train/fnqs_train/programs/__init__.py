@@ -1,1 +1,1 @@
-"""Compiled programs of a training: compiled ahead, in parts that fit memory and caches."""
+"""Compiled programs of a training: compiled ahead, and repeated in smaller parts where memory is short."""

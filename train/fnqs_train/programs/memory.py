@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 from fnqs.errors import InputError
-from fnqs_train.programs.chunks import Chunks
+from fnqs_train.chunks import Chunks
 
 
 class StepPrograms:
