@@ -94,6 +94,15 @@ def test_sampling_stops_at_the_requested_error(wavefunction, params, records, sp
     assert all("stopped before the error bar" in " ".join(result.flags) for result in results)
 
 
+def test_a_limit_of_equilibration_ends_it_with_a_flag(wavefunction, params, records):
+    limited = dataclasses.replace(SETTINGS, equilibration_limit=1)
+    [result] = evaluate_records(wavefunction, params, records[:1], limited)
+    [free] = evaluate_records(wavefunction, params, records[:1], SETTINGS)
+    assert result.equilibration_sweeps < free.equilibration_sweeps
+    assert any(flag.startswith("not equilibrated after") for flag in result.flags)
+    assert not any(flag.startswith("not equilibrated after") for flag in free.flags)
+
+
 def test_non_finite_energies_are_left_out_and_flagged(wavefunction, params, records, spoil):
     (clean, other) = evaluate_records(wavefunction, params, records[:2], SETTINGS)
 

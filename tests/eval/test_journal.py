@@ -98,6 +98,7 @@ def test_the_fingerprint_sees_checkpoint_settings_data_and_twists(tmp_path, make
     found = [
         of(),
         of(settings=dataclasses.replace(settings, seed=1)),
+        of(settings=dataclasses.replace(settings, equilibration_limit=100)),
         of(records=records[::-1]),
         of(records=records[:1]),
         of(records=[make_bcc(0), make_bcc(1, twist=(0.25, 0, 0))]),
@@ -108,3 +109,31 @@ def test_the_fingerprint_sees_checkpoint_settings_data_and_twists(tmp_path, make
     (checkpoint.folder / DIGEST_NAME).write_text(json.dumps({"a": "b"}))
     found.append(of())
     assert len(set(found)) == len(found)
+
+
+def test_a_setting_that_did_not_exist_counts_only_where_it_is_set(tmp_path, make_bcc):
+    """Fingerprints of before: of the settings without it, in nested ones too."""
+    checkpoint = CheckpointPath(tmp_path, 1)
+    checkpoint.folder.mkdir(parents=True)
+    (checkpoint.folder / DIGEST_NAME).write_text("{}")
+
+    @dataclasses.dataclass(frozen=True)
+    class Before:
+        walkers: int = 4
+        seed: int | None = None
+
+    @dataclasses.dataclass(frozen=True)
+    class Now(Before):
+        equilibration_limit: int | None = None
+
+    @dataclasses.dataclass(frozen=True)
+    class Nested:
+        settings: Before
+
+    def of(settings):
+        return fingerprint(checkpoint, settings, [make_bcc(0)])
+
+    assert of(Now()) == of(Before())
+    assert of(Nested(Now())) == of(Nested(Before()))
+    assert of(Now(equilibration_limit=5)) != of(Now())
+    assert of(Nested(Now(equilibration_limit=5))) != of(Nested(Now()))
