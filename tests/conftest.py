@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import inspect
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -39,6 +40,11 @@ from fnqs.model_config import ModelConfig
 from fnqs.precision import configure
 from fnqs_data.store.record import Record
 from fnqs_train.config import SamplingConfig
+
+# A shell that starts the tests in the background, or nohup, has their programs ignore what these tests send them.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # One folder for both workers and all the programs that tests start: what one has compiled the others read.
