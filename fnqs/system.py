@@ -72,9 +72,7 @@ def check_spin(configuration: Configuration, config: ModelConfig) -> None:
         return
     twist = tuple(np.asarray(configuration.twist).tolist())
     if config.antisymmetric != "pairing":
-        raise InputError(
-            f'spin = "triplet": a model with antisymmetric = "{config.antisymmetric}" fills levels in pairs'
-        )
+        raise InputError(f'spin = "triplet": a model with antisymmetric = "{config.antisymmetric}" has total spin 0')
     if any(twist):
         raise InputError(f'twist {twist}: spin = "triplet" is offered at twist (0, 0, 0) only')
 

@@ -1,17 +1,16 @@
-"""Local moments in the wave function: one determinant of all N electrons, whose levels are spinors.
+"""Local moments in the wave function: one determinant of all N electrons, whose levels are spinors, of total spin 0.
 
-In thin cells electrons sit on protons of their own, neighbours with opposite spins. Of the directions in which spins
-can point, those across the axis along which they are counted serve best: levels of H + m s have the spinor (1, 1),
-levels of H - m s the spinor (1, -1), where s = +-1 alternates from proton to proton (`local_moments`). The part of
-their determinant with as many electrons of either spin is
+In thin cells electrons sit on protons of their own, neighbours with opposite spins. So N/2 levels of H + m s have
+their spin along a direction n, N/2 levels of H - m s against it, where s = +-1 alternates from proton to proton
+(`local_moments`). With n at an angle t to the axis along which spins are counted, c = cos t/2 and d = sin t/2, the
+part of their determinant with as many electrons of either spin is
 
-    psi = | A+(up)    A-(up)  |
-          | A+(down) -A-(down)|,        A+-: the N/2 lowest levels of H +- m s,
+    psi_t = | c A+(up)    -d A-(up)   |
+            | d A+(down)   c A-(down) |,        A+-: the N/2 lowest levels of H +- m s,
 
-a sum over all ways to put spins on protons, with the signs of the ground state of an antiferromagnet (Franjic and
-Sorella, Prog. Theor. Phys. 97, 399 (1997)); a correlation factor turns their weights into those of a singlet, where
-spins that point along the axis are a single way. Exchanging all spins leaves psi as it is: total spins 0, 2, 4, ...
-Without a field it is a Slater determinant of H, and the sign of s does not matter.
+and psi is its mean over the sphere of directions n, which has total spin 0. Without a field it is a Slater determinant
+of H. The sign of s does not matter: it exchanges t and pi - t. Levels equal at the Fermi energy of H +- m s are left to
+rounding.
 """
 
 from __future__ import annotations
@@ -29,7 +28,8 @@ from fnqs.laplacian.jet import Field, concatenate, linear, log_determinant, scal
 from fnqs.laplacian.particle_jet import halves
 
 DIRECTIONS = 5
-"""Directions of the spins that are summed: exact for all that have total spins up to twice as many less one."""
+"""Gauss-Legendre points in cos t: total spins up to twice as many less one are removed exactly, which are all there can
+be up to N = 18; higher ones have small weights."""
 
 
 @jax.tree_util.register_dataclass
@@ -38,8 +38,8 @@ class Spinors:
     """Levels of one determinant (any leading batch axes), for unnormalised orbitals, float64 or complex128.
 
     Attributes:
-        along: (B, N/2) of H + m s, of spinor (1, 1).
-        against: (B, N/2) of H - m s, of spinor (1, -1).
+        along: (B, N/2) of H + m s, spin along n.
+        against: (B, N/2) of H - m s, spin against n.
     """
 
     along: jax.Array
@@ -74,7 +74,7 @@ def spinor_levels(
 
 
 def log_spinors(values: Field, factors: Field, spinors: Spinors, members: jax.Array) -> tuple[jax.Array, Field]:
-    """Phase and log of one determinant of all electrons, projected on total spin 0.
+    """Phase and log of one determinant of all electrons, projected on total spin 0 (see DIRECTIONS).
 
     Args:
         values: (N, B) orbitals u of all electrons, array or ParticleJet.
@@ -90,9 +90,10 @@ def log_spinors(values: Field, factors: Field, spinors: Spinors, members: jax.Ar
     matrix = linear(_transposed, concatenate(rows))
     cosines, weights = np.polynomial.legendre.leggauss(DIRECTIONS)
     half = 0.5 * np.arccos(cosines)
-    turns = np.array([[np.cos(half), -np.sin(half)], [np.sin(half), np.cos(half)]])
-    turned = jnp.asarray(np.repeat(np.repeat(np.moveaxis(turns, 2, 0), len(levels.T) // 2, 1), len(levels.T) // 2, 2))
-    phases, logs = jax.vmap(lambda turn: log_determinant(scale(matrix, turn)))(turned.astype(levels.dtype))
+    block = np.ones((spinors.along.shape[-1],) * 2)
+    turns = np.stack([np.kron([[c, -d], [d, c]], block) for c, d in zip(np.cos(half), np.sin(half), strict=True)])
+    turns = jnp.asarray(turns.astype(levels.dtype))
+    phases, logs = jax.vmap(lambda turn: log_determinant(scale(matrix, turn)))(turns)
     parts = [jax.tree.map(lambda part, k=k: part[k], logs) for k in range(DIRECTIONS)]
     signed = [weight * phase for weight, phase in zip(weights.tolist(), phases, strict=True)]
     return sum_terms(signed, parts, jnp.zeros(DIRECTIONS))

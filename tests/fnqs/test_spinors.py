@@ -67,7 +67,7 @@ def test_the_sign_of_the_pattern_does_not_matter(basis):
 
 
 def test_in_a_strong_field_electrons_sit_on_protons_of_their_own(basis):
-    """All spins on every other proton: then a single electron up there is impossible in no direction of the spins."""
+    """Levels of H + m s are on the protons where s is negative, those of H - m s on the others."""
     spinors = levels(basis, 5.0)
     weights = [np.sum(np.abs(part) ** 2, axis=1) for part in spinors_in_orthogonal_orbitals(basis, spinors)]
     lower = basis.moments < 0

@@ -93,8 +93,8 @@ class OptimizerConfig:
         momentum: fraction of the last step that is kept, 0 <= momentum < 1; 0 is plain minSR, more is SPRING.
         max_norm: longest step of the parameters, times the learning rate.
         clip_width: mean absolute deviations from the median where local energies are clipped in the gradient.
-        weighting: "spread" weighs configurations so that their local energies are about equally far apart; "equal" lets
-            large and dense cells, whose local energies are far apart, rule the step.
+        weighting: of configurations: "equal", or "spread", which makes their local energies about equally far apart, so
+            that large and dense cells do not rule the step.
         train: all parameters, those of pairing head and Jastrow factor only, or low-rank changes of every kernel.
         rank: random directions of the inputs of a kernel in which low-rank changes go.
     """
@@ -106,7 +106,7 @@ class OptimizerConfig:
     momentum: float = 0.95
     max_norm: float = 1.0
     clip_width: float = 5.0
-    weighting: Weighting = "spread"
+    weighting: Weighting = "equal"
     train: TrainedPart = "all"
     rank: int = 4
 

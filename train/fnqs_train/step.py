@@ -97,7 +97,7 @@ def make_step(
     chunks: Chunks,
     mesh: Mesh | None = None,
     trained: Trained = ALL,
-    weighting: Weighting = "spread",
+    weighting: Weighting = "equal",
 ) -> Callable:
     """Compile step(learned, systems, walkers, widths, key) -> learned, walkers, widths, report.
 
