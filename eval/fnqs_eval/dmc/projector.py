@@ -8,6 +8,7 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 
+from fnqs.compilation import compiled
 from fnqs.ewald import ewald_energy
 from fnqs.hamiltonian import map_walkers
 from fnqs.periodic.smooth_distance import wrapped
@@ -61,7 +62,7 @@ def make_block(wavefunction: WaveFunction, chunk: int, steps: int = BLOCK) -> Ca
         walkers (n, N, 3), a Moved with leaves (steps,), and the number of walkers that were replaced.
     """
 
-    @jax.jit
+    @compiled
     def block(params, context, system, walkers, trial_energy, key, time_step) -> tuple[jax.Array, Moved, jax.Array]:
         guide_of = make_guide(wavefunction, params, context, system, chunk)
         walkers = wrapped(context.lattice, walkers)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from fnqs.compilation import compiled
 from fnqs.hamiltonian import local_energies
 from fnqs.periodic.smooth_distance import wrapped
 from fnqs.sampling.equilibration import spin_patterns
@@ -105,7 +106,7 @@ def make_start(wavefunction: WaveFunction, walkers: int, group: int, mesh: Mesh)
         widths = jnp.full(seeds.shape, first_width(positions.shape[2]), jnp.float32)
         return contexts, positions, spin_patterns(contexts, positions), widths
 
-    @jax.jit
+    @compiled
     def start(params, systems, seeds, groups):
         return _over_groups(one_group, params, (systems, seeds), group, groups, mesh)
 
@@ -161,7 +162,7 @@ def make_sampling(wavefunction: WaveFunction, chunk: int, group: int, mesh: Mesh
         of_slots = (jnp.moveaxis(series, 1, 0) for series in (energies, overlaps, spins))
         return walkers, widths, *of_slots, accepted / points.astype(walkers.dtype)
 
-    @jax.jit
+    @compiled
     def sample(params, contexts, systems, walkers, widths, patterns, seeds, parts, groups, points, sweeps, target):
         stacked = (contexts, systems, walkers, widths, patterns, seeds, parts)
         shared = (params, points, sweeps, target)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnqs.compilation import compiled
 from fnqs.hamiltonian import map_walkers
 from fnqs.observables.correlations import density_waves, pair_counts, voxel_counts
 from fnqs.observables.coulomb import coulomb_derivatives
@@ -90,7 +91,7 @@ def make_pass(
             [voxel_counts(inverse, part.reshape(-1, 3), shape) for part in (electrons[:, :half], electrons[:, half:])]
         )
 
-    @jax.jit
+    @compiled
     def measure(params, context: Context, system: System, deformed, lists, walkers, width, key):
         alone = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (context, system))
         edges, waves, momenta, cell = (jnp.asarray(part, walkers.dtype) for part in lists)
@@ -179,7 +180,7 @@ def make_reference_phases(wavefunction: WaveFunction) -> Callable:
     rest is small and has no jumps.
     """
 
-    @jax.jit
+    @compiled
     def phases(params, contexts, transforms, steps, walkers):
         none = jnp.zeros(len(steps), walkers.dtype)
         zero = jnp.zeros(len(walkers), walkers.dtype)

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from fnqs.compilation import compiled
 from fnqs.errors import InputError
 from fnqs.walker_axis import WHOLE, WalkerAxis
 
@@ -71,12 +72,12 @@ def compile_for(
         results: number of results.
     """
     if mesh is None:
-        return jax.jit(function)
+        return compiled(function)
     taken = tuple(SHARDED if i == walkers_in else REPLICATED for i in range(arguments))
     given = tuple(SHARDED if i == walkers_out else REPLICATED for i in range(results))
     # Replication is ours to keep: with check_vma, gradients of replicated parameters would be summed over devices.
     cut = jax.shard_map(function, mesh=mesh, in_specs=taken, out_specs=given, check_vma=False)
-    return jax.jit(
+    return compiled(
         cut,
         in_shardings=tuple(NamedSharding(mesh, spec) for spec in taken),
         out_shardings=tuple(NamedSharding(mesh, spec) for spec in given),
