@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from scipy.spatial.transform import Rotation
 
 from fnqs.ansatz.orbital_basis import REDUNDANT_ENERGY, grid_counts
@@ -273,6 +274,15 @@ def test_no_trace_of_the_phases_of_eigenvectors(request, name, monkeypatch, comp
     _, log = model.log_psi_of_walkers(case, walkers)
     _, turned_log = model.log_psi_of_walkers(dataclasses.replace(case, context=context), walkers)
     np.testing.assert_allclose(turned_log - log, turned_log[0] - log[0], atol=ROUNDING)
+
+
+def test_one_walker_at_a_time(model):
+    """An axis too many is not taken for something else by broadcasting."""
+    case = model.case(4)
+    for wrong in (case.electrons[None], case.electrons[:, :2]):
+        for function in (model.wavefunction.log_psi, model.wavefunction.log_psi_jet):
+            with pytest.raises(TypeCheckError):
+                function(model.params, case.context, wrong)
 
 
 def test_stacked_systems_encode_as_alone(model):
