@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import jax
+from jaxtyping import Array, Float, Inexact
 
 from fnqs.context import Context
 from fnqs.encoder import Encoder
@@ -45,12 +46,16 @@ class WaveFunction:
         require_float64()
         return cast(Context, Encoder(self.config).apply({"params": params["encoder"]}, system))
 
-    def log_psi(self, params: dict, context: Context, electrons: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Phase and log|psi| of one walker (N, 3)."""
+    def log_psi(
+        self, params: dict, context: Context, electrons: Float[Array, "n 3"]
+    ) -> tuple[Inexact[Array, ""], Float[Array, ""]]:
+        """Phase and log|psi| of one walker (N, 3), bohr, spin up first (vmap for several)."""
         result = LogPsi(self.config).apply({"params": params["amplitude"]}, context, electrons)
         return cast(tuple[jax.Array, jax.Array], result)
 
-    def log_psi_jet(self, params: dict, context: Context, electrons: jax.Array) -> tuple[jax.Array, Jet]:
-        """Phase and log|psi| of one walker with the gradient and Laplacian of log psi."""
+    def log_psi_jet(
+        self, params: dict, context: Context, electrons: Float[Array, "n 3"]
+    ) -> tuple[Inexact[Array, ""], Jet]:
+        """Phase and log|psi| of one walker (N, 3) with the gradient and Laplacian of log psi."""
         result = LogPsi(self.config).apply({"params": params["amplitude"]}, context, electrons, True)
         return cast(tuple[jax.Array, Jet], result)

@@ -24,16 +24,31 @@ from jaxtyping import jaxtyped
 
 
 def check_shapes(name: str) -> None:
-    """Let the public functions of a module check the shapes and types in their signatures, for whoever imports them."""
+    """Let a module's public functions and methods check the shapes and types they state, for whoever imports them."""
     module = importlib.import_module(name)
-    for key, function in list(vars(module).items()):
-        if inspect.isfunction(function) and function.__module__ == name and not key.startswith("_"):
-            setattr(module, key, jaxtyped(function, typechecker=beartype))
+    own = [thing for thing in vars(module).values() if getattr(thing, "__module__", None) == name]
+    for place in (module, *filter(inspect.isclass, own)):
+        for key, function in list(vars(place).items()):
+            if inspect.isfunction(function) and function.__module__ == name and not key.startswith("_"):
+                setattr(place, key, jaxtyped(function, typechecker=beartype))
 
 
-# In the order in which they import each other.
-for checked in ("fnqs.configuration", "fnqs.ewald", "fnqs.hamiltonian"):
-    check_shapes(checked)
+CHECKED = (
+    "configuration",
+    "ewald",
+    "system",
+    "wavefunction",
+    "hamiltonian",
+    "observables.derivatives",
+    "observables.coulomb",
+    "observables.correlations",
+    "observables.momentum",
+    "optimisation.natural_gradient",
+)
+"""Modules of fnqs whose signatures are checked, in the order in which they import each other."""
+
+for checked in CHECKED:
+    check_shapes(f"fnqs.{checked}")
 
 from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig

@@ -104,14 +104,14 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     given, protons = np.asarray(configuration.cell), np.asarray(configuration.protons)
     wave_vector = shortest_wave_vector(given, np.asarray(configuration.twist))
     cell, lattice = reduced_cell(given), smooth_lattice(given)
-    counts = _grid_counts(cell)
-    values, square = _orbitals(lattice, counts, protons, config)
+    counts = grid_counts(cell)
+    values, square = grid_orbitals(lattice, counts, protons, config)
     weight = abs(np.linalg.det(cell)) / len(values)
     overlap = weight * values.T @ values
     norm = 1 / np.sqrt(_shell_means(np.diag(overlap), config))
     scaled = norm[:, None] * norm[None]
     # The potential is negative everywhere; of a matrix and its transpose BLAS computes half the product.
-    weighted = np.sqrt(-weight * _screened_potential(square))[:, None] * values
+    weighted = np.sqrt(-weight * screened_potential(square))[:, None] * values
     kinetic = _kinetic_energy(cell, lattice, counts, protons, wave_vector, config)
     hamiltonian = kinetic - weighted.T @ weighted
     floor = OVERLAP_FLOOR * np.eye(len(overlap))
@@ -158,12 +158,12 @@ def _shell_means(values: np.ndarray, config: ModelConfig) -> np.ndarray:
     return means[:, members].ravel()
 
 
-def _grid_counts(cell: np.ndarray) -> list[int]:
+def grid_counts(cell: np.ndarray) -> list[int]:
     """Numbers of grid points along the lattice vectors; odd, so that every wave has its opposite."""
     return [max(5, int(np.ceil(np.linalg.norm(vector) / GRID_SPACING)) | 1) for vector in cell]
 
 
-def _orbitals(
+def grid_orbitals(
     lattice: SmoothLattice, counts: list[int], protons: np.ndarray, config: ModelConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Orbitals (G, B) on the grid along the reduced vectors, ordered by proton; squared distances (G, N), bohr^2."""
@@ -205,7 +205,7 @@ def _kinetic_energy(
     orbitals: those at the origin are transformed, and moved by phases.
     """
     waves: list[np.ndarray] = [np.fft.fftfreq(count, 1 / count) for count in counts]
-    values, _ = _orbitals(lattice, counts, np.zeros((1, 3)), config)
+    values, _ = grid_orbitals(lattice, counts, np.zeros((1, 3)), config)
     fields = values.reshape(*counts, -1)
     real = not wave_vector.any()
     if real:
@@ -235,7 +235,7 @@ def _grid(axes: list[np.ndarray]) -> np.ndarray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
 
 
-def _screened_potential(square: np.ndarray) -> np.ndarray:
+def screened_potential(square: np.ndarray) -> np.ndarray:
     """Effective potential (Ha) for one electron: screened protons, rounded so that the grid resolves them.
 
     Rounding takes attraction away where the electron is at a proton, and with it the order of states that differ

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Inexact
 
 from fnqs.errors import InputError
 from fnqs.optimisation.jacobian import Jacobian, StoredJacobian
@@ -146,7 +147,7 @@ def _solve_gram(gram: jax.Array, target: jax.Array, damping: float) -> tuple[jax
     return solution, (jnp.max(diagonal) / jnp.min(diagonal)) ** 2, fallback
 
 
-def centre_per_configuration(values: jax.Array) -> jax.Array:
+def centre_per_configuration(values: Inexact[Array, "k n *rest"]) -> Inexact[Array, " kn *rest"]:
     """Subtract each configuration's mean and divide by the square root of the number of samples.
 
     Never centre over the whole batch: that mixes the differences between systems into the gradient.
@@ -162,12 +163,12 @@ def centre_per_configuration(values: jax.Array) -> jax.Array:
     return (centred * number**-0.5).reshape(number, *values.shape[2:])
 
 
-def stack_parts(rows: jax.Array) -> jax.Array:
+def stack_parts(rows: Inexact[Array, "r parts *rest"]) -> Inexact[Array, " rparts *rest"]:
     """Turn the parts (real; or real and imaginary) of rows (R, parts, ...) into (parts R, ...), real ones first."""
     return jnp.moveaxis(rows, 1, 0).reshape(-1, *rows.shape[2:])
 
 
-def clip_local_energies(energies: jax.Array, width: float = 5.0) -> jax.Array:
+def clip_local_energies(energies: Inexact[Array, "k n"], width: float = 5.0) -> Inexact[Array, "k n"]:
     """Clip local energies around the median of their configuration, for the gradient only.
 
     Args:
@@ -186,7 +187,7 @@ def clip_local_energies(energies: jax.Array, width: float = 5.0) -> jax.Array:
     return jnp.clip(energies, median - spread, median + spread)
 
 
-def spread_weights(energies: jax.Array, finite: jax.Array) -> jax.Array:
+def spread_weights(energies: Inexact[Array, "k n"], finite: Bool[Array, " k"]) -> Float[Array, " k"]:
     """Weights of configurations in the gradient, such that the spread of local energies is about the same in each.
 
     Without them dense and large cells, whose local energies are far apart, rule a step of many configurations. A

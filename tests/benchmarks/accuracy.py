@@ -20,13 +20,11 @@ import image_correction
 
 from fnqs.cli.notation import with_error
 from fnqs.precision import configure
-from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
+from fnqs_eval import load_model
 from fnqs_eval.energies.energy import EvaluationSettings, evaluate_records
-from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.commands import train_main
-from fnqs_train.config import load_config, recipe_path
-from fnqs_train.loading import load_params
+from fnqs_train.config import recipe_path
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "configs" / "benchmarks"
@@ -63,11 +61,9 @@ def main(names: list[str]) -> None:
 
 def evaluate(name: str, references: list[dict]) -> list[dict]:
     """Energies of every configuration of a case, Ha per atom."""
-    checkpoint = resolve_checkpoint(Path("runs") / name)
-    config = load_config(checkpoint.run_folder)
-    params = load_params(checkpoint, config)
-    wavefunction = WaveFunction(config.model)
-    records = list(cached_dataset(recipe_path(config)))
+    model = load_model(Path("runs") / name)
+    wavefunction, params = model.wavefunction, model.params
+    records = list(cached_dataset(recipe_path(model.config)))
     rows = []
     for place, result in enumerate(evaluate_records(wavefunction, params, records, SETTINGS)):
         known = references[place] if place < len(references) else {}

@@ -36,6 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "no level bumps": {"level_bumps": 0},
     "triplet": {"spin": "triplet"},
     "slater": {"antisymmetric": "slater"},
+    "moments": {"antisymmetric": "moments"},
     "plane waves": {"antisymmetric": "plane_waves"},
     "twisted": {},
 }

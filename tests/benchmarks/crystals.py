@@ -5,9 +5,10 @@
     python tests/benchmarks/crystals.py bcc:8:1.6 --set 'spin="triplet"'
 
 A crystal is phase:N:r_s, at Gamma, in the most compact supercell, or phase:N:r_s:AxBxC, multiples of the conventional
-cell; all have one N. Prints energies of the training
-every 25 steps, then Ha per atom, variance/N and <S^2> of separate sampling. For comparing forms of the wave function in
-one run each, without data sets and run folders; --set changes the model's sizes and choices as in a config.
+cell; all have one N. The steps are those of a training, run-aways included: what ran away goes back to good parameters.
+Prints energies of the training every 25 steps, then Ha per atom, variance/N and <S^2> of separate sampling. For
+comparing forms of the wave function in one run each, without data sets and run folders; --set changes the model's sizes
+and choices as in a config.
 """
 
 from __future__ import annotations
@@ -20,22 +21,30 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import fnqs
 from fnqs.cli.notation import with_error
 from fnqs.cli.settings import apply_overrides, from_table
 from fnqs.hamiltonian import local_energies
-from fnqs.optimisation.log_derivatives import log_derivatives
-from fnqs.optimisation.natural_gradient import centre_per_configuration, clip_local_energies, spring
 from fnqs.sampling.exchange import metropolis_with_exchange
 from fnqs.sampling.metropolis import adapt_widths, first_walkers
 from fnqs.spin import sampled_spin_squared
 from fnqs.system import stack_systems
 from fnqs_data.generate.crystals import lattice
+from fnqs_train.chunks import Chunks
+from fnqs_train.config import OptimizerConfig, SamplingConfig
+from fnqs_train.equilibration import TARGET_ACCEPTANCE
+from fnqs_train.stability.runaway import Guard
+from fnqs_train.step import Learned, make_optimizer, make_step
 
 EVERY = 25
 """Steps between two lines."""
+
+MAX_NORM, CHUNKS = 5.0, Chunks(energy=32, gradient=32)
+"""Longest step, times the learning rate; walkers computed together."""
+
+MEASURED, AGAIN = 10**6, 2 * 10**6
+"""Numbers of the first random keys of the measurements, and of equilibrations after a run-away."""
 
 
 def crystal(text: str) -> fnqs.Configuration:
@@ -71,25 +80,18 @@ def main() -> None:
     wavefunction = fnqs.WaveFunction(model)
     params = wavefunction.init(jax.random.key(options.seed), jax.tree.map(lambda leaf: leaf[0], systems))
     print(f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters, {dataclasses.asdict(model)}", flush=True)
-    optimizer = spring(
-        lambda step: options.learning_rate / (1 + step / options.decay), damping=1e-3, momentum=0.95, max_norm=5.0
+    optimizer = make_optimizer(
+        OptimizerConfig(learning_rate=options.learning_rate, decay_steps=options.decay, max_norm=MAX_NORM)
     )
+    sampling = SamplingConfig(sweeps=options.sweeps)
+    step = make_step(wavefunction, optimizer, sampling, OptimizerConfig.clip_width, CHUNKS)
 
     def move(params, walkers, widths, key):
         contexts = jax.vmap(partial(wavefunction.encode, params))(systems)
         walkers, accepted = metropolis_with_exchange(
             wavefunction, params, contexts, walkers, widths, key, options.sweeps
         )
-        return contexts, walkers, adapt_widths(widths, accepted, 0.5)
-
-    @jax.jit
-    def step(params, state, walkers, widths, key):
-        contexts, walkers, widths = move(params, walkers, widths, key)
-        energies = local_energies(wavefunction, params, contexts, systems, walkers, 32)
-        rows = centre_per_configuration(log_derivatives(wavefunction, params, systems, walkers, 32))
-        residual = centre_per_configuration(clip_local_energies(energies))
-        updates, state = optimizer.update(params, state, params, jacobian=rows, residual=residual)
-        return optax.apply_updates(params, updates), state, walkers, widths, energies
+        return contexts, walkers, adapt_widths(widths, accepted, TARGET_ACCEPTANCE)
 
     @jax.jit
     def measure(params, walkers, widths, key):
@@ -100,38 +102,48 @@ def main() -> None:
             return jax.vmap(draw)(own, jax.random.split(key, own.shape[0]))
 
         keys = jax.random.split(jax.random.fold_in(key, 1), len(configurations))
-        energies = local_energies(wavefunction, params, contexts, systems, walkers, 32)
+        energies = local_energies(wavefunction, params, contexts, systems, walkers, CHUNKS.energy)
         return walkers, energies, jax.vmap(spins)(contexts, walkers, keys)
 
     protons = jnp.asarray(np.stack([one.protons for one in configurations]), jnp.float32)
     key = jax.random.key(options.seed + 1)
 
-    def equilibrated(count, walkers_key, widths):
+    def equilibrated(params, count, walkers_key, widths):
         keys = jax.random.split(walkers_key, len(configurations))
         walkers = jnp.stack([first_walkers(own, one, count) for own, one in zip(protons, keys, strict=True)])
         for turn in range(1000 // options.sweeps):
             _, walkers, widths = jax.jit(move)(params, walkers, widths, jax.random.fold_in(walkers_key, turn))
         return walkers, widths
 
-    walkers, widths = equilibrated(options.walkers, key, jnp.full(len(configurations), 0.3, jnp.float32))
-    state, rows, began = optimizer.init(params), [], time.monotonic()
+    walkers, widths = equilibrated(params, options.walkers, key, jnp.full(len(configurations), 0.3, jnp.float32))
+    learned, rows, began = Learned(params, optimizer.init(params)), [], time.monotonic()
+    guard, everywhere = Guard(len(configurations), jax.tree.map(np.asarray, learned)), np.arange(len(configurations))
     for turn in range(options.steps):
-        params, state, walkers, widths, energies = step(params, state, walkers, widths, jax.random.fold_in(key, turn))
-        rows.append(np.asarray(energies) / number)
+        learned, walkers, widths, report = step(learned, systems, walkers, widths, jax.random.fold_in(key, turn))
+        report = jax.tree.map(np.asarray, report)
+        rows.append((report.energy, report.variance))
+        if guard.watch(("all",), everywhere, report) is not None:
+            print(f"step {turn + 1}: run-away; back to the parameters of step {guard.kept_step}", flush=True)
+            learned = guard.go_back(turn + 1)
+            again = jax.random.fold_in(key, AGAIN + turn)
+            walkers, widths = equilibrated(learned.params, options.walkers, again, widths)
+        elif report.taken:
+            guard.keep(turn + 1, learned)
+            learned = learned._replace(length=np.float32(guard.length))
         if (turn + 1) % EVERY == 0:
-            energies = np.stack(rows[-EVERY:])
-            means = energies.mean(axis=2)
+            energies, variances = (np.stack(part) for part in zip(*rows[-EVERY:], strict=True))
             text = "  ".join(
-                f"{with_error(mean, error)} var/N {variance * number:.4f}"
+                f"{with_error(mean, error)} var/N {variance:.4f}"
                 for mean, error, variance in zip(
-                    means.mean(axis=0), means.std(axis=0) / EVERY**0.5, energies.var(axis=2).mean(axis=0), strict=True
+                    energies.mean(axis=0), energies.std(axis=0) / EVERY**0.5, variances.mean(axis=0), strict=True
                 )
             )
             print(f"step {turn + 1}, {(time.monotonic() - began) / (turn + 1):.2f} s a step: {text}", flush=True)
-    walkers, widths = equilibrated(options.sampled, jax.random.fold_in(key, options.steps), widths)
+    params = learned.params
+    walkers, widths = equilibrated(params, options.sampled, jax.random.fold_in(key, options.steps), widths)
     measured = []
     for turn in range(options.measurements):
-        walkers, energies, spins = measure(params, walkers, widths, jax.random.fold_in(key, 10**6 + turn))
+        walkers, energies, spins = measure(params, walkers, widths, jax.random.fold_in(key, MEASURED + turn))
         measured.append((np.asarray(energies) / number, np.asarray(spins)))
     energies, spins = (np.stack(part) for part in zip(*measured, strict=True))
     print(f"\n{'crystal':24} {'E/N (Ha)':>14} {'var/N (Ha²)':>12} {'<S²>':>10}")

@@ -19,17 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnqs.hamiltonian import local_energies
-from fnqs.precision import configure
 from fnqs.sampling.metropolis import adapt_widths
 from fnqs.system import make_system, stack_systems
-from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
+from fnqs_eval import load_model
 from fnqs_eval.energies.statistics import reblocked_error
-from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.chunks import choose_chunks
-from fnqs_train.config import SamplingConfig, load_config, recipe_path
+from fnqs_train.config import SamplingConfig, recipe_path
 from fnqs_train.equilibration import MOVES, make_equilibration
-from fnqs_train.loading import load_params
 
 TARGETS = (0.3, 0.5, 0.7)
 RECORDS, BETWEEN = 400, 4
@@ -38,11 +35,8 @@ RECORDS, BETWEEN = 400, 4
 
 def main(run: str, number: int = 64) -> None:
     """Measure and print."""
-    configure()
-    checkpoint = resolve_checkpoint(run)
-    config = load_config(checkpoint.run_folder)
-    params = load_params(checkpoint, config)
-    wavefunction = WaveFunction(config.model)
+    model = load_model(run)
+    config, wavefunction, params = model.config, model.wavefunction, model.params
     record = cached_dataset(recipe_path(config))[0]
     system = jax.tree.map(jnp.asarray, stack_systems([make_system(record.configuration, config.model)]))
     contexts = jax.jit(jax.vmap(partial(wavefunction.encode, params)))(system)

@@ -13,29 +13,22 @@ perturbation theory. Directions in which protons follow each other within GAP bo
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cell_samples import energies_and
 
 from fnqs.cli.notation import with_error
-from fnqs.ewald import ewald_energy
-from fnqs.hamiltonian import local_energies
-from fnqs.precision import configure
-from fnqs.sampling.metropolis import metropolis
-from fnqs.system import make_system, stack_systems
+from fnqs.ewald import ewald_energy, make_ewald
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
 from fnqs_data.store.record import Record
+from fnqs_eval import load_model
 from fnqs_eval.energies.statistics import Estimate, reblocked_error
-from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
-from fnqs_train.config import SamplingConfig, load_config
-from fnqs_train.equilibration import make_equilibration
-from fnqs_train.loading import load_params
 
-WALKERS, SWEEPS = 1024, 10
+WALKERS = 1024
 
 GAP = 6.0
 """Protons whose periodic images come closer than this (bohr) along an axis form a chain along it."""
@@ -46,12 +39,9 @@ REPEATS = 100
 
 def main(run: str, recipe: str, measurements: str = "200") -> None:
     """Print energy, correction and corrected energy of every configuration, Ha for the whole cell."""
-    configure()
-    checkpoint = resolve_checkpoint(run)
-    config = load_config(checkpoint.run_folder)
-    params = load_params(checkpoint, config)
+    model = load_model(run)
     for record in cached_dataset(Path(recipe)):
-        estimates = measure(WaveFunction(config.model), params, record, int(measurements))
+        estimates = measure(model.wavefunction, model.params, record, int(measurements))
         print(f"{record.identifier}, twist {np.asarray(record.configuration.twist)}")
         names = ("E of the periodic cell", "change without images", "E without images")
         for name, estimate in zip(names, estimates, strict=True):
@@ -62,38 +52,16 @@ def measure(
     wavefunction: WaveFunction, params: dict, record: Record, measurements: int
 ) -> tuple[Estimate, Estimate, Estimate]:
     """Sample one configuration: energy of the periodic cell, change, and energy without images, Ha in total."""
-    system = jax.tree.map(jnp.asarray, stack_systems([make_system(record.configuration, wavefunction.config)]))
     cell, protons = np.asarray(record.configuration.cell), np.asarray(record.configuration.protons)
-    axes = chain_axes(cell, protons)
-    equilibrate = make_equilibration(wavefunction, SamplingConfig(equilibration_sweeps=1000))
-    walkers = jnp.zeros((1, WALKERS, record.n_atoms, 3), jnp.float32)
-    walkers, widths, *_ = equilibrate(
-        params,
-        system,
-        walkers,
-        jnp.full((1,), 0.3, jnp.float32),
-        np.ones(1, bool),
-        np.zeros(1, bool),
-        jax.random.key(1),
+    axes, ewald = chain_axes(cell, protons), make_ewald(record.configuration)
+
+    def without_images(_, electrons):
+        electrons = electrons.astype(jnp.float64)
+        return coulomb_energy(protons, cell, axes, electrons) - ewald_energy(ewald, electrons)
+
+    periodic, change = energies_and(
+        without_images, wavefunction, params, record, walkers=WALKERS, measurements=measurements
     )
-
-    @jax.jit
-    def sample(walkers, key):
-        contexts = jax.vmap(partial(wavefunction.encode, params))(system)
-        walkers, _ = metropolis(wavefunction, params, contexts, walkers, widths, key, SWEEPS)
-        electrons = walkers[0].astype(jnp.float64)
-        ewald = jax.tree.map(lambda leaf: leaf[0], system.ewald)
-        periodic = jax.lax.map(partial(ewald_energy, ewald), electrons, batch_size=64)
-        alone = jax.lax.map(partial(coulomb_energy, protons, cell, axes), electrons, batch_size=64)
-        energies = local_energies(wavefunction, params, contexts, system, walkers, 128)[0]
-        return walkers, jnp.real(energies), alone - periodic
-
-    energies, changes = [], []
-    for step in range(measurements):
-        walkers, energy, change = sample(walkers, jax.random.key(step + 2))
-        energies.append(np.asarray(energy, np.float64))
-        changes.append(np.asarray(change))
-    periodic, change = np.array(energies), np.array(changes)
     return reblocked_error(periodic), reblocked_error(change), reblocked_error(periodic + change)
 
 

@@ -5,8 +5,9 @@
 Commands are the lines of fenced bash blocks, and what stands between backquotes in the text. Of those in blocks the
 real parsers read every word and the real config takes every --set; of the others, whose words may be placeholders, the
 names of the options are looked up. With --run those in blocks that need no training of minutes are run one after the
-other in a temporary folder, with a cell of two atoms as my.extxyz and the shipped model as runs/quickstart: seconds,
-exit code and command of each are printed, and what failed in full. Exit code 1 if anything is wrong.
+other in a temporary folder, with a cell of two atoms as my.extxyz and bcc.extxyz and the shipped model as
+runs/quickstart: seconds, exit code and command of each are printed, and what failed in full. Exit code 1 if anything is
+wrong.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ PARSERS = {
     "fnqs-evaluate": evaluate_parser,
 }
 
-EXPENSIVE = ("fnqs-train", "fnqs-evaluate transfer", "--configurations thousand", "--twists 4x4x4")
-"""What --run leaves out: minutes to hours of training, and evaluations of many configurations or twists."""
+EXPENSIVE = ("fnqs-train", "runs/bcc_", "fnqs-evaluate transfer", "--configurations thousand", "SET", "--twists 4x4x4")
+"""What --run leaves out: minutes to hours of training, evaluations of a run that needs one, and those of many
+configurations or twists."""
 
 CELL = """2
 Lattice="1.40767 0 0 0 1.40767 0 0 0 1.40767" Properties=species:S:1:pos:R:3 pbc="T T T"
@@ -206,7 +208,8 @@ def main() -> int:
     if options.run:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            (folder / "my.extxyz").write_text(CELL)
+            for cell in ("my.extxyz", "bcc.extxyz"):
+                (folder / cell).write_text(CELL)
             for linked in ("configs", "tests"):
                 (folder / linked).symlink_to(ROOT / linked)
             shutil.copytree(MODELS / "foundation", folder / "runs" / "quickstart")

@@ -23,14 +23,13 @@ from scipy.spatial.transform import Rotation
 
 from fnqs.configuration import Configuration, make_configuration
 from fnqs.hamiltonian import local_energy
-from fnqs.precision import configure
 from fnqs.sampling.metropolis import adapt_widths, initial_walkers, metropolis
 from fnqs.system import System, make_system, stack_systems
 from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
-from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
-from fnqs_train.config import load_config, recipe_path
-from fnqs_train.loading import load_params, read_selected
+from fnqs_eval import load_model
+from fnqs_train.config import recipe_path
+from fnqs_train.loading import read_selected
 
 SHEAR = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
 """Other vectors of the same lattice, as whole-number combinations of the given ones."""
@@ -48,10 +47,8 @@ def main() -> None:
     parser.add_argument("--rotations", type=int, default=5)
     parser.add_argument("--walkers", type=int, default=256)
     options = parser.parse_args()
-    configure()
-    checkpoint = resolve_checkpoint(options.run)
-    config = load_config(checkpoint.run_folder)
-    wavefunction, params = WaveFunction(config.model), load_params(checkpoint, config)
+    model = load_model(options.run)
+    config, wavefunction, params = model.config, model.wavefunction, model.params
     if options.configurations:
         records = read_selected(options.configurations, options.frames)
     else:

@@ -20,14 +20,12 @@ from accuracy import CONFIGS, REFERENCES, SETTINGS
 from fnqs.cli.notation import with_error
 from fnqs.cli.settings import read_toml
 from fnqs.precision import configure
-from fnqs.wavefunction import WaveFunction
 from fnqs_data.generate.build import cached_dataset
+from fnqs_eval import load_model
 from fnqs_eval.energies.energy import evaluate_records
-from fnqs_train.checkpointing.checkpoint import resolve_checkpoint
 from fnqs_train.checkpointing.steps import FOLDER_NAME
 from fnqs_train.commands import train_main
-from fnqs_train.config import load_config, recipe_path
-from fnqs_train.loading import load_params
+from fnqs_train.config import recipe_path
 
 RUNS = {"bcc_five": ("one of five that share", 1), "bcc_a36": ("alone", 0)}
 """Names of the runs, their labels, and the place of the cell among their configurations."""
@@ -52,11 +50,9 @@ def main(changes: list[str]) -> None:
         train_main([str(CONFIGS / f"{name}.toml"), "--resume", *(["--set", *changes] if changes else [])])
         folder = Path("runs") / name
         for step in (step for step in STEPS if (folder / FOLDER_NAME / str(step)).is_dir()):
-            checkpoint = resolve_checkpoint(folder / FOLDER_NAME / str(step))
-            config = load_config(checkpoint.run_folder)
-            record = list(cached_dataset(recipe_path(config)))[place]
-            params = load_params(checkpoint, config)
-            (result,) = evaluate_records(WaveFunction(config.model), params, [record], QUICK)
+            model = load_model(folder / FOLDER_NAME / str(step))
+            record = list(cached_dataset(recipe_path(model.config)))[place]
+            (result,) = evaluate_records(model.wavefunction, model.params, [record], QUICK)
             row = {"run": name, "step": step, "energy": result.energy_per_atom, "error": result.error_per_atom}
             row |= {"variance_per_atom": result.variance_per_atom, "v_score": result.v_score, "label": label}
             rows.append(row)

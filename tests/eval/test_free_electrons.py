@@ -56,7 +56,7 @@ def levels(cell, protons, twist, config):
 def lattice_potential(cell):
     """Stands in for the screened potential: one with the period of TRICLINIC, on the grid of a cell."""
     cell = reduced_cell(cell)
-    counts = orbital_basis._grid_counts(cell)
+    counts = orbital_basis.grid_counts(cell)
     points = np.stack(np.meshgrid(*[np.arange(n) / n for n in counts], indexing="ij"), -1).reshape(-1, 3)
     fractional = (points @ cell - PROTONS[0]) @ np.linalg.inv(TRICLINIC)
     return -1.0 - 0.3 * np.sum(np.cos(2 * np.pi * fractional), axis=1)
@@ -74,9 +74,9 @@ def test_orbital_basis_of_a_supercell(monkeypatch, twist, count, potential):
 
     def found(cell, protons, twist):
         field = (
-            lattice_potential(cell) if potential else np.zeros(np.prod(orbital_basis._grid_counts(reduced_cell(cell))))
+            lattice_potential(cell) if potential else np.zeros(np.prod(orbital_basis.grid_counts(reduced_cell(cell))))
         )
-        monkeypatch.setattr(orbital_basis, "_screened_potential", lambda square: field)
+        monkeypatch.setattr(orbital_basis, "screened_potential", lambda square: field)
         return levels(cell, protons, twist, config)
 
     double = np.concatenate([PROTONS, PROTONS + TRICLINIC[0]])

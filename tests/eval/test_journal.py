@@ -3,9 +3,12 @@ import json
 import math
 import os
 
+import numpy as np
 import pytest
 
+from fnqs.configuration import make_configuration
 from fnqs.errors import InputError
+from fnqs_data.store.record import Record
 from fnqs_eval.energies.energy import EvaluationSettings
 from fnqs_eval.energies.journal import Journal, fingerprint
 from fnqs_eval.energies.table import EnergyResult
@@ -29,6 +32,17 @@ RESULT = EnergyResult(
 )
 
 
+BEFORE = (
+    '{"fingerprint": "c634fdd47a32bc3d5f6a2a813935c5e3"}\n'
+    '{"place": 0, "result": {"identifier": "bcc-0", "number": 2, "density_parameter": 1.25, "phase": "bcc", '
+    '"twist": [0.0, 0.0, 0.0], "energy_per_atom": -1.25, "error_per_atom": 0.001, "variance_per_atom": 0.5, '
+    '"acceptance": 0.5, "v_score": 0.25, "pressure": null, "label_energy_per_atom": null, "label_convention": "", '
+    '"effective_samples": null, "distance": null, "reliability": null, "relative_energy": null, '
+    '"relative_error": null, "weight": null, "flags": [], "steps": null}}\n'
+)
+"""A journal as c41eb95 wrote it, before results had a spin: of one cell, 100 sweeps of equilibration."""
+
+
 def test_results_come_back_exactly(tmp_path):
     path = tmp_path / "new" / "j.jsonl"
     lost = dataclasses.replace(RESULT, energy_per_atom=math.nan, twist=None)
@@ -41,6 +55,22 @@ def test_results_come_back_exactly(tmp_path):
         assert math.isnan(journal.results[1].energy_per_atom)
         journal.remove()
     assert not path.exists()
+
+
+def test_a_journal_of_an_older_version_goes_on(tmp_path):
+    checkpoint = CheckpointPath(tmp_path, 1)
+    checkpoint.folder.mkdir(parents=True)
+    (checkpoint.folder / DIGEST_NAME).write_text("{}")
+    configuration = make_configuration(2.5 * np.eye(3), [[0, 0, 0], [1.25, 1.25, 1.25]])
+    record = Record(configuration=configuration, identifier="bcc-0", phase="bcc", split="train")
+    (tmp_path / "j.jsonl").write_text(BEFORE)
+    with Journal(
+        tmp_path / "j.jsonl", fingerprint(checkpoint, EvaluationSettings(equilibration_sweeps=100), [record])
+    ) as journal:
+        [(place, result)] = journal.results.items()
+        assert (place, result.energy_per_atom, result.twist) == (0, -1.25, (0.0, 0.0, 0.0))
+        assert result.spin_squared is None
+        journal.append({1: RESULT})
 
 
 def test_killed_anywhere_it_keeps_the_whole_lines(tmp_path):

@@ -14,7 +14,6 @@ from fnqs.optimisation.jacobian import gram_matrix
 from fnqs.optimisation.natural_gradient import (
     SHARED,
     SpringState,
-    _solve_gram,
     centre_per_configuration,
     clip_local_energies,
     spread_weights,
@@ -161,12 +160,23 @@ def test_gram_matrix_by_blocks(number, columns):
     np.testing.assert_array_equal(found, found.T)
 
 
+class Indefinite:
+    """Two rows that are the parameters themselves, and a Gram matrix that is none: an eigenvalue of -50."""
+
+    dtype = jnp.dtype(jnp.float64)
+
+    def gram_and_times(self, vector):
+        return jnp.diag(jnp.asarray([1.0, -50.0])), vector
+
+    def transposed_times(self, vector):
+        return vector
+
+
 def test_damping_grows_until_the_factorisation_succeeds():
-    """However wrong the Gram matrix is: an eigenvalue of -50 needs three more attempts than the second."""
-    gram = jnp.diag(jnp.asarray([1.0, -50.0]))
-    solution, _, fallback = _solve_gram(gram, jnp.asarray([101.0, 50.0]), 1e-3)
-    assert bool(fallback)
-    np.testing.assert_allclose(solution, [1.0, 1.0], rtol=1e-12)  # damping 100
+    """However wrong the Gram matrix is: this one needs three more attempts than the second."""
+    updates, state = take(spring(1.0, momentum=0.0), Indefinite(), jnp.asarray([101.0, 50.0]), params=jnp.zeros(2))
+    assert bool(state.fallback)
+    np.testing.assert_allclose(updates, [-1.0, -1.0], rtol=1e-12)  # damping 100
 
 
 def test_nan_in_the_rows_is_not_hidden():

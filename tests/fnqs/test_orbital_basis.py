@@ -58,7 +58,7 @@ def without_floor(monkeypatch):
 
 
 def without_potential(monkeypatch):
-    monkeypatch.setattr(orbital_basis, "_screened_potential", lambda square: np.zeros(len(square)))
+    monkeypatch.setattr(orbital_basis, "screened_potential", lambda square: np.zeros(len(square)))
 
 
 @pytest.mark.parametrize("twist", [np.zeros(3), TWIST])
@@ -139,7 +139,7 @@ def test_orbitals_are_those_of_the_wave_function():
     """The host's orbitals on its grid are the ones that electrons see there."""
     counts = [4, 5, 6]
     lattice = smooth_lattice(CELL)
-    values, _ = orbital_basis._orbitals(lattice, counts, PROTONS, CONFIG)
+    values, _ = orbital_basis.grid_orbitals(lattice, counts, PROTONS, CONFIG)
     integers = np.array(list(itertools.product(*[range(count) for count in counts])))
     points = jnp.asarray(integers / counts @ reduced_cell(CELL))
     expected = orbitals(lattice, jnp.asarray(PROTONS), points, CONFIG)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from scipy.spatial.transform import Rotation
 
-from fnqs.ansatz.orbital_basis import REDUNDANT_ENERGY, _grid_counts
+from fnqs.ansatz.orbital_basis import REDUNDANT_ENERGY, grid_counts
 from fnqs.ansatz.pair_numbers import SHARPNESS_RANGE, START_SHARPNESS, sharpness_of
 from fnqs.configuration import fold_twist, make_configuration
 from fnqs.periodic.smooth_distance import reduced_cell
@@ -91,7 +92,7 @@ def test_everything_moved_by_a_vector_of_the_grid(any_model, twist):
     """Orbital integrals are done on a grid; moved by its vectors, everything is equal to rounding."""
     model, case = any_model, any_model.case(4, twist)
     cell = reduced_cell(case.configuration.cell)
-    shift = np.array([1, 2, 3]) / _grid_counts(cell) @ cell
+    shift = np.array([1, 2, 3]) / grid_counts(cell) @ cell
     other = protons_replaced(
         model, case, case.configuration.protons + shift, electrons=np.asarray(case.electrons) + shift
     )
@@ -158,81 +159,6 @@ def test_protons_moved_by_lattice_vectors(model, twist):
     assert model.log_psi(protons_replaced(model, case, protons))[1] == pytest.approx(
         model.log_psi(case)[1], abs=ROUNDING
     )
-
-
-@real_and_complex
-@pytest.mark.parametrize("partner", ["proton", "same spin", "opposite spin"])
-def test_smooth_at_the_border_of_the_nearest_image(model, twist, partner):
-    case = model.case(4, twist)
-    cell = case.configuration.cell
-    centre = {
-        "proton": case.configuration.protons[0],
-        "same spin": case.electrons[1],
-        "opposite spin": case.electrons[2],
-    }[partner]
-    # Half a lattice vector away: the nearest image changes there along the direction of the vector.
-    border = jnp.asarray(case.electrons).at[0].set(centre + 0.5 * cell[0] + 0.02 * cell[1])
-    direction, step = cell[0] / np.linalg.norm(cell[0]), 1e-5
-    slopes = [
-        model.gradient(case, moved(border, 0, distance * direction))[0] @ direction
-        for distance in (-2 * step, -step, step, 2 * step)
-    ]
-    # Smooth: neighbouring slopes differ by the second derivative times the distance, on the border as off it.
-    # A kink of the weakest pair term here would be 1e-3 and more.
-    assert slopes[2] - slopes[1] == pytest.approx(2 * (slopes[1] - slopes[0]), abs=1e-8)
-    assert abs(slopes[2] - slopes[1]) < 100 * step
-
-
-def cusp(model, case, place, remove=lambda distance: 0.0):
-    """Derivative of the spherical part of log|psi| at coalescence; place(vector) gives the electrons.
-
-    One-sided differences of f(d) = [log|psi|(d) + log|psi|(-d)] / 2, linear in |d| at a cusp; two steps remove
-    the term of second order.
-    """
-    direction = np.array([0.48, -0.6, 0.64])
-
-    def even(distance):
-        both = [model.log_psi(case, place(sign * distance * direction))[1] for sign in (1, -1)]
-        return np.mean(both) - remove(distance)
-
-    step = 1e-4
-    first, second, third = (even(multiple * step) for multiple in (1, 2, 3))
-    return (-5 * first + 8 * second - 3 * third) / (2 * step)
-
-
-CUSP_ERROR = 1e-4
-"""Eleven third derivatives, of order 100 for noisy parameters, times the square of a step of 1e-4 bohr: 1e-5."""
-
-
-@real_and_complex
-@pytest.mark.parametrize("electron", [0, 3])
-@pytest.mark.parametrize("proton", [0, 2])
-def test_electron_proton_cusp(model, twist, electron, proton):
-    case = model.case(4, twist, seed=1)  # no node within the distances of the difference
-    centre = case.configuration.protons[proton]
-    slope = cusp(model, case, lambda d: case.electrons.at[electron].set(centre + d))
-    assert slope == pytest.approx(-1, abs=CUSP_ERROR)
-
-
-@real_and_complex
-def test_cusp_of_opposite_spins(model, twist):
-    case = model.case(4, twist)
-    middle = case.electrons[0]
-    slope = cusp(model, case, lambda d: case.electrons.at[0].set(middle + d / 2).at[3].set(middle - d / 2))
-    assert slope == pytest.approx(0.5, abs=CUSP_ERROR)
-
-
-@real_and_complex
-@pytest.mark.parametrize("pair", [(0, 1), (2, 3)])
-def test_cusp_of_equal_spins(model, twist, pair):
-    case = model.case(4, twist)
-    middle = case.electrons[pair[0]]
-
-    def place(d):
-        return case.electrons.at[pair[0]].set(middle + d / 2).at[pair[1]].set(middle - d / 2)
-
-    # psi vanishes linearly; what is left after that has the cusp.
-    assert cusp(model, case, place, remove=np.log) == pytest.approx(0.25, abs=CUSP_ERROR)
 
 
 @all_parts
@@ -348,6 +274,15 @@ def test_no_trace_of_the_phases_of_eigenvectors(request, name, monkeypatch, comp
     _, log = model.log_psi_of_walkers(case, walkers)
     _, turned_log = model.log_psi_of_walkers(dataclasses.replace(case, context=context), walkers)
     np.testing.assert_allclose(turned_log - log, turned_log[0] - log[0], atol=ROUNDING)
+
+
+def test_one_walker_at_a_time(model):
+    """An axis too many is not taken for something else by broadcasting."""
+    case = model.case(4)
+    for wrong in (case.electrons[None], case.electrons[:, :2]):
+        for function in (model.wavefunction.log_psi, model.wavefunction.log_psi_jet):
+            with pytest.raises(TypeCheckError):
+                function(model.params, case.context, wrong)
 
 
 def test_stacked_systems_encode_as_alone(model):

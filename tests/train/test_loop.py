@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 import signal
 from functools import partial
 
@@ -12,10 +13,11 @@ from fnqs.errors import InputError
 from fnqs_data.store.write import write_dataset
 from fnqs_train import loop
 from fnqs_train.checkpointing.checkpoint import resolve_checkpoint, restore_meta, restore_params
+from fnqs_train.checkpointing.saving import Checkpoints
 from fnqs_train.config import CheckpointConfig, DataConfig, LogConfig, RunConfig, load_config
 from fnqs_train.loop import train
 from fnqs_train.monitoring.metrics import read_metrics
-from fnqs_train.step import StepReport
+from fnqs_train.step import StepReport, make_optimizer
 from fnqs_train.walkers import Population
 
 CLOCKS = ("seconds_per_step", "data_wait_seconds", "elapsed_seconds")
@@ -98,6 +100,23 @@ def test_two_halves_equal_the_whole_bit_for_bit(tmp_path, config, dataset, refer
     assert_same(again, params)
     assert rows(tmp_path / "halves") == rows(folder)
     assert_same(restore_params(tmp_path / "halves"), params)
+
+
+def test_a_run_from_before_run_aways_were_noticed_goes_on(tmp_path, config, dataset, reference):
+    """Its checkpoints know nothing of the guard, nor of the length of a step."""
+    train(with_steps(config, 3), tmp_path / "new", dataset)
+    (tmp_path / "old").mkdir()
+    for name in ("config.toml", "metrics.jsonl"):
+        shutil.copy(tmp_path / "new" / name, tmp_path / "old")
+    params, optimizer = reference[1], make_optimizer(config.optimizer).init(reference[1])
+    with Checkpoints(tmp_path / "new") as new, Checkpoints(tmp_path / "old") as old:
+        found = new.restore_latest(params, optimizer)
+        walkers = {name: tree for name, tree in found.walkers.items() if name != "guard"}
+        meta = {name: value for name, value in found.meta.items() if name != "guard"}
+        assert (len(walkers), len(meta)) == (len(found.walkers) - 1, len(found.meta) - 1)
+        old.save(found.step, found.params, found.optimizer, walkers, meta)
+    assert_same(train(config, tmp_path / "old", dataset, resume=True), reference[1])
+    assert rows(tmp_path / "old") == rows(reference[0])
 
 
 def test_another_seed_gives_another_run(tmp_path, config, dataset, reference):

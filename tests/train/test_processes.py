@@ -159,13 +159,15 @@ ends_in_thread = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThrea
 @pytest.fixture
 def pair(monkeypatch):
     """Two ends of a connection, the first of them guarded; its end is recorded instead of taking place."""
+    said: list[str] = []
     ends: list[tuple[str, int]] = []
 
-    def end(self, sentence, code):
-        ends.append((sentence, code))
+    def leave(code):
+        ends.append((said[-1].removeprefix("fnqs-train: "), code))
         raise SystemExit  # ends the watching thread alone
 
-    monkeypatch.setattr(Watchdog, "_end", end)
+    monkeypatch.setattr(watchdog, "say_last", said.append)
+    monkeypatch.setattr(watchdog.os, "_exit", leave)
     monkeypatch.setattr(watchdog, "SILENT_SECONDS", 1.0)
     monkeypatch.setattr(watchdog, "GRACE_SECONDS", 0.0)
     ours, theirs = socket.socketpair()
