@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from scipy.special import k1
 
-from fnqs.ansatz.local_moments import moment_pattern
+from fnqs.ansatz.local_moments import exchange_by_hops, moment_patterns
 from fnqs.ansatz.open_shell import (
     MASSES,
     TWIST_TIE,
@@ -73,8 +73,9 @@ class OrbitalBasis:
             free electrons.
         vectors: (B, B) its eigenvectors, one a column.
         shell: how its levels are filled; not used at a general twist.
-        moments: (B,) pattern of local moments, between -1 and 1, each orbital with that of its proton; None where the
-            wave function has none.
+        moments: (PATTERNS, B) patterns of local moments, between -1 and 1, each orbital with that of its proton; None
+            where the wave function has none.
+        moment_weights: (PATTERNS,) of the patterns, of sum 1.
         wave_vector: (3,) the twist as the shortest wave vector, 1/bohr.
     """
 
@@ -86,6 +87,7 @@ class OrbitalBasis:
     shell: OpenShell
     wave_vector: np.ndarray
     moments: np.ndarray | None = None
+    moment_weights: np.ndarray | None = None
 
 
 def orbitals_per_proton(config: ModelConfig) -> int:
@@ -125,9 +127,12 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
     shell = closed_shells(len(projected), pairs)
     energies, vectors = np.linalg.eigh(projected)
     fermi_energy = free_electron_fermi_energy(cell, pairs)
-    moments = None
+    moments = moment_weights = None
     if config.antisymmetric == "moments":
-        moments = np.repeat(moment_pattern(cell, protons), orbitals_per_proton(config))
+        patterns, moment_weights = moment_patterns(
+            cell, protons, exchange_by_hops(energies, vectors, len(protons), fermi_energy)
+        )
+        moments = np.repeat(patterns, orbitals_per_proton(config), axis=1)
     elif not np.iscomplexobj(projected):
         sites = np.repeat(np.arange(len(protons)), orbitals_per_proton(config))
         arguments = energies, inverse.T @ vectors, values, sites, cell, counts
@@ -147,6 +152,7 @@ def make_orbital_basis(configuration: Configuration, config: ModelConfig) -> Orb
         shell=shell,
         wave_vector=wave_vector,
         moments=moments,
+        moment_weights=moment_weights,
     )
 
 

@@ -9,8 +9,8 @@ part of their determinant with as many electrons of either spin is
             | d A+(down)   c A-(down) |,        A+-: the N/2 lowest levels of H +- m s,
 
 and psi is its mean over the sphere of directions n, which has total spin 0. Without a field it is a Slater determinant
-of H. The sign of s does not matter: it exchanges t and pi - t. Levels equal at the Fermi energy of H +- m s are left to
-rounding.
+of H. The sign of s does not matter: it exchanges t and pi - t. Where a configuration has two patterns s, psi is the sum
+of both, with the sign that makes them overlap. Levels equal at the Fermi energy of H +- m s are left to rounding.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.ansatz.geminal import filled_levels, sum_terms
+from fnqs.ansatz.geminal import filled_levels, phase_and_log_determinant, sum_terms
 from fnqs.ansatz.orbital_basis import OrbitalBasis
 from fnqs.ansatz.site_occupancy import occupied_levels
 from fnqs.laplacian.jet import Field, concatenate, linear, log_determinant, scale
 from fnqs.laplacian.particle_jet import halves
 
-DIRECTIONS = 5
-"""Gauss-Legendre points in cos t: total spins up to twice as many less one are removed exactly, which are all there can
-be up to N = 18; higher ones have small weights."""
+DIRECTIONS = 4
+"""Gauss-Legendre points in cos t: total spins up to twice as many less one are removed exactly. The highest of N = 16
+that is left, 8, has a weight of 1e-4 before."""
 
 
 @jax.tree_util.register_dataclass
@@ -38,12 +38,14 @@ class Spinors:
     """Levels of one determinant (any leading batch axes), for unnormalised orbitals, float64 or complex128.
 
     Attributes:
-        along: (B, N/2) of H + m s, spin along n.
-        against: (B, N/2) of H - m s, spin against n.
+        along: (PATTERNS, B, N/2) of H + m s, spin along n.
+        against: (PATTERNS, B, N/2) of H - m s, spin against n.
+        weights: (PATTERNS,) of the patterns.
     """
 
     along: jax.Array
     against: jax.Array
+    weights: jax.Array
 
     @property
     def is_complex(self) -> bool:
@@ -63,14 +65,23 @@ def spinor_levels(
         inverse_temperature: () 1/Ha.
         pairs: N/2.
     """
-    hamiltonian, pattern = jnp.asarray(basis.hamiltonian), jnp.asarray(basis.moments)
+    hamiltonian, patterns = jnp.asarray(basis.hamiltonian), jnp.asarray(basis.moments)
 
-    def filled(sign: float) -> jax.Array:
-        change = jnp.diag(onsite + sign * field * pattern).astype(hamiltonian.dtype)
-        levels = filled_levels(hamiltonian, change, inverse_temperature, pairs)
-        return jnp.asarray(basis.inverse).T.astype(levels.dtype) @ levels
+    def filled(moments: jax.Array) -> jax.Array:
+        change = jnp.diag(onsite + field * moments).astype(hamiltonian.dtype)
+        return filled_levels(hamiltonian, change, inverse_temperature, pairs)
 
-    return Spinors(filled(1.0), filled(-1.0))
+    both = [[filled(sign * moments) for sign in (1.0, -1.0)] for moments in patterns]
+    for levels in both[1:]:
+        turn = jnp.ones((), levels[0].dtype)
+        for one, other in zip(both[0], levels, strict=True):
+            turn *= phase_and_log_determinant(one.conj().T @ other)[0]
+        levels[0] = levels[0].at[:, 0].multiply(turn.conj())
+    inverse = jnp.asarray(basis.inverse).T
+    along, against = (
+        jnp.stack([inverse.astype(part.dtype) @ part for part in side]) for side in zip(*both, strict=True)
+    )
+    return Spinors(along, against, jnp.asarray(basis.moment_weights))
 
 
 def log_spinors(values: Field, factors: Field, spinors: Spinors, members: jax.Array) -> tuple[jax.Array, Field]:
@@ -82,21 +93,26 @@ def log_spinors(values: Field, factors: Field, spinors: Spinors, members: jax.Ar
         spinors: levels of the determinant.
         members: (B/M,) shell of each orbital of a proton.
     """
-    levels = jnp.concatenate([spinors.along, spinors.against], axis=-1)
-    rows = []
-    for spin, electrons in enumerate(halves(values)):
-        own = linear(lambda x, spin=spin: x[spin], factors)
-        rows.append(linear(_transposed, occupied_levels(electrons, own, levels, members)))
-    matrix = linear(_transposed, concatenate(rows))
     cosines, weights = np.polynomial.legendre.leggauss(DIRECTIONS)
-    half = 0.5 * np.arccos(cosines)
-    block = np.ones((spinors.along.shape[-1],) * 2)
-    turns = np.stack([np.kron([[c, -d], [d, c]], block) for c, d in zip(np.cos(half), np.sin(half), strict=True)])
-    turns = jnp.asarray(turns.astype(levels.dtype))
-    phases, logs = jax.vmap(lambda turn: log_determinant(scale(matrix, turn)))(turns)
-    parts = [jax.tree.map(lambda part, k=k: part[k], logs) for k in range(DIRECTIONS)]
-    signed = [weight * phase for weight, phase in zip(weights.tolist(), phases, strict=True)]
-    return sum_terms(signed, parts, jnp.zeros(DIRECTIONS))
+    half, pairs = 0.5 * np.arccos(cosines), spinors.along.shape[-1]
+    turns = [
+        np.kron([[c, -d], [d, c]], np.ones((pairs, pairs))) for c, d in zip(np.cos(half), np.sin(half), strict=True)
+    ]
+    phases, logs = [], []
+    for along, against, share in zip(spinors.along, spinors.against, spinors.weights, strict=True):
+        levels = jnp.concatenate([along, against], axis=-1)
+        rows = []
+        for spin, electrons in enumerate(halves(values)):
+            own = linear(lambda x, spin=spin: x[spin], factors)
+            rows.append(linear(_transposed, occupied_levels(electrons, own, levels, members)))
+        matrix = linear(_transposed, concatenate(rows))
+        turned = jax.vmap(lambda turn, matrix=matrix: log_determinant(scale(matrix, turn)))
+        signs, parts = turned(jnp.asarray(np.stack(turns), levels.dtype))
+        phases += [
+            weight * share.astype(signs.dtype) * sign for weight, sign in zip(weights.tolist(), signs, strict=True)
+        ]
+        logs += [jax.tree.map(lambda part, k=k: part[k], parts) for k in range(DIRECTIONS)]
+    return sum_terms(phases, logs, jnp.zeros(len(logs)))
 
 
 def _transposed(x: jax.Array) -> jax.Array:
