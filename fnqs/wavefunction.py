@@ -7,6 +7,7 @@ determinants of orbitals at backflow positions z, and the phase of the twist. On
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import jax
@@ -31,11 +32,7 @@ class WaveFunction:
 
     def init(self, key: jax.Array, system: System) -> dict:
         """Draw parameters; their shapes do not depend on the system given as an example."""
-        first, second = jax.random.split(key)
-        context, encoder = Encoder(self.config).init_with_output(first, system)
-        electrons = context.protons + 0.1
-        amplitude = LogPsi(self.config).init(second, context, electrons)
-        return {"encoder": encoder["params"], "amplitude": amplitude["params"]}
+        return _init(self.config, key, system)
 
     def encode(self, params: dict, system: System) -> Context:
         """Context of one system (vmap for a stack).
@@ -59,3 +56,12 @@ class WaveFunction:
         """Phase and log|psi| of one walker (N, 3) with the gradient and Laplacian of log psi."""
         result = LogPsi(self.config).apply({"params": params["amplitude"]}, context, electrons, True)
         return cast(tuple[jax.Array, Jet], result)
+
+
+@partial(jax.jit, static_argnums=0)  # so that it is traced once in a process, however often parameters are drawn
+def _init(config: ModelConfig, key: jax.Array, system: System) -> dict:
+    first, second = jax.random.split(key)
+    context, encoder = Encoder(config).init_with_output(first, system)
+    electrons = context.protons + 0.1
+    amplitude = LogPsi(config).init(second, context, electrons)
+    return {"encoder": encoder["params"], "amplitude": amplitude["params"]}

@@ -34,14 +34,14 @@ def prepared(model, twist):
     wavefunction = WaveFunction(model)
     params = wavefunction.init(jax.random.key(0), system)
     walkers = jnp.asarray(protons, jnp.float32) + 0.6 * jax.random.normal(jax.random.key(1), (6, 4, 3), jnp.float32)
-    return wavefunction, params, system, wavefunction.encode(params, system), walkers
+    return wavefunction, params, system, jax.jit(wavefunction.encode)(params, system), walkers
 
 
 @pytest.mark.parametrize("twist", [(0.0, 0.0, 0.0), (0.1, 0.2, 0.3)])
 def test_the_drift_is_the_gradient_of_the_guide(small_model, twist):
     wavefunction, params, system, context, walkers = prepared(small_model, twist)
-    guide = make_guide(wavefunction, params, context, system, chunk=3)(walkers)
-    slope = jax.vmap(jax.grad(lambda r: wavefunction.log_psi(params, context, r)[1]))(walkers)
+    guide = jax.jit(make_guide(wavefunction, params, context, system, chunk=3))(walkers)
+    slope = jax.jit(jax.vmap(jax.grad(lambda r: wavefunction.log_psi(params, context, r)[1])))(walkers)
     np.testing.assert_allclose(guide.drift, slope, rtol=1e-3, atol=1e-3)  # float32, by two ways
     assert not jnp.iscomplexobj(guide.energy)
     assert jnp.iscomplexobj(guide.phase) == any(twist)
@@ -89,6 +89,7 @@ def place(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_energies_at_both_time_steps_and_at_none(place):
     rows = json.loads((place / "whole.json").read_text())["results"]
     assert [row["time_step"] for row in rows] == [0.02, 0.01, 0.0]
@@ -104,6 +105,7 @@ def test_energies_at_both_time_steps_and_at_none(place):
     assert not list(place.glob("*.journal.jsonl"))
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_numbers(place, monkeypatch):
     monkeypatch.chdir(place)
     append = Journal.append
@@ -130,8 +132,9 @@ def test_killed_and_resumed_gives_the_same_numbers(place, monkeypatch):
         (["--output", "x.csv"], "name the JSON file"),
     ],
 )
-def test_wrong_options_take_one_sentence(place, monkeypatch, capsys, options, wanted):
-    monkeypatch.chdir(place)
+def test_wrong_options_take_one_sentence(tmp_path, monkeypatch, capsys, options, wanted):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bcc.extxyz").write_text(BCC)
     assert main(["dmc", "foundation", "--configurations", "bcc.extxyz", *options]) == 2
     message = capsys.readouterr().err
     assert wanted in message

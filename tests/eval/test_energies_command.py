@@ -52,6 +52,7 @@ def energies(*options):
     return evaluate_main(["energies", "run", "--configurations", "mine.extxyz", *QUICK, *options])
 
 
+@pytest.mark.slow
 def test_a_grid_of_twists_and_its_average(place, capsys):
     assert energies("--twists", "2x1x1", "--frames", "0:2", "--relative", "lowest") == 0
     printed = capsys.readouterr().out
@@ -81,6 +82,7 @@ def test_the_spin_asked_for_is_measured(place, capsys, spin, expected):
     assert document["provenance"]["spin"].startswith(f"unpolarised, {spin}")
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_no_configuration_is_lost_or_repeated(place, capsys):
     """Killed where two devices had sampled one configuration each, resumed and repeated on one."""
     script = (

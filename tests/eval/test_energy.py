@@ -96,8 +96,8 @@ def test_sampling_stops_at_the_requested_error(wavefunction, params, records, sp
 
 def test_a_limit_of_equilibration_ends_it_with_a_flag(wavefunction, params, records):
     limited = dataclasses.replace(SETTINGS, equilibration_limit=1)
-    [result] = evaluate_records(wavefunction, params, records[:1], limited)
-    [free] = evaluate_records(wavefunction, params, records[:1], SETTINGS)
+    result, _ = evaluate_records(wavefunction, params, records[:2], limited)
+    free, _ = evaluate_records(wavefunction, params, records[:2], SETTINGS)
     assert result.equilibration_sweeps < free.equilibration_sweeps
     assert any(flag.startswith("not equilibrated after") for flag in result.flags)
     assert not any(flag.startswith("not equilibrated after") for flag in free.flags)

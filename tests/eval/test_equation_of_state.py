@@ -99,6 +99,7 @@ H 0.8 0.8 0.8
 """
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, monkeypatch, capsys):
     """Three densities of one cell: the routes to the pressure agree in sign and size."""
     monkeypatch.chdir(tmp_path)

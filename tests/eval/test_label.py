@@ -89,6 +89,7 @@ H 0.8 0.8 0.74
 """
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "two.extxyz").write_text(TWO + TWO.replace("0.74", "0.7"))

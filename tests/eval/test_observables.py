@@ -89,6 +89,7 @@ def energy_slopes(case: Case, changes, step, walkers=1024):
     return np.array(slopes).T
 
 
+@pytest.mark.slow
 def test_stress_and_forces_are_derivatives_of_the_energy(case):
     """An untrained psi: the covariance is as large as the rest, and both together are the slope of its energy."""
     record, volume = case.record, abs(np.linalg.det(case.record.configuration.cell))
@@ -112,6 +113,7 @@ def test_stress_and_forces_are_derivatives_of_the_energy(case):
     assert abs(covariance.values) > 5 * covariance.errors
 
 
+@pytest.mark.slow
 def test_the_trace_of_the_stress_is_three_times_the_pressure(case):
     found = case.found
     trace = np.sum(found["stress"].values[:3])
@@ -125,6 +127,7 @@ def test_the_trace_of_the_stress_is_three_times_the_pressure(case):
     assert found["virial_pressure"].values == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_no_net_force_and_a_finite_variance(case):
     found = case.found
     np.testing.assert_allclose(found["forces"].values.sum(axis=0), 0, atol=1e-9)
@@ -136,6 +139,7 @@ def test_no_net_force_and_a_finite_variance(case):
     assert np.mean(found["forces"].errors) < 2 * np.mean(bare)
 
 
+@pytest.mark.slow
 def test_density_and_curves_count_every_electron(case, tmp_path):
     samples = case.samples
     charge, spin = density(samples)
@@ -160,6 +164,7 @@ def test_density_and_curves_count_every_electron(case, tmp_path):
     assert "g_equal_spins" not in found  # there is one electron of each
 
 
+@pytest.mark.slow
 def test_results_survive_the_journal_and_average(case):
     result = summarise(case.samples, SETTINGS)
     again = from_json(json.loads(json.dumps(to_json(result), allow_nan=False)))
@@ -205,6 +210,7 @@ H 0.8 0.8 0.74
 """
 
 
+@pytest.mark.slow
 def test_the_command_and_its_journal(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bcc.extxyz").write_text(BCC + BCC.replace("0.74", "0.84"))

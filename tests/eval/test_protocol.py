@@ -22,6 +22,8 @@ from fnqs_train.commands import train_main
 from fnqs_train.config import load_config
 from fnqs_train.monitoring.metrics import read_metrics
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """name = "tiny"
 steps = 2
 data.recipe = "set"

@@ -104,5 +104,5 @@ def test_a_model_without_them_has_none(model):
     wavefunction = dataclasses.replace(model.wavefunction, config=config)
     system = make_system(model.case(4).configuration, config)
     params = wavefunction.init(jax.random.key(0), system)
-    assert wavefunction.encode(params, system).level_gates is None
+    assert jax.jit(wavefunction.encode)(params, system).level_gates is None
     assert "level_head" not in params["encoder"]

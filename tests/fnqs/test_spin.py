@@ -1,6 +1,7 @@
 """The sampled total spin, where it is known."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,11 @@ def test_two_electrons_have_the_spin_asked_for(model, spin, expected):
     case = model.case(2)
     config = dataclasses.replace(model.config, spin=spin)
     wavefunction = dataclasses.replace(model.wavefunction, config=config)
-    context = wavefunction.encode(model.params, make_system(case.configuration, config))
+    context = jax.jit(wavefunction.encode)(model.params, make_system(case.configuration, config))
     keys = jax.random.split(jax.random.key(0), 8)
     walkers = case.electrons + 0.3 * jax.random.normal(keys[0], (8, *case.electrons.shape))
-    found = jax.vmap(sampled_spin_squared, (None, None, None, 0, 0))(wavefunction, model.params, context, walkers, keys)
+    draw = jax.jit(jax.vmap(partial(sampled_spin_squared, wavefunction), (None, None, 0, 0)))
+    found = draw(model.params, context, walkers, keys)
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
@@ -60,10 +62,11 @@ def test_a_ring_of_four_has_the_spin_asked_for_in_the_mean(model, spin, expected
     wavefunction = dataclasses.replace(model.wavefunction, config=config)
     system = make_system(make_configuration(RING, SITES), config)
     params = wavefunction.init(jax.random.key(0), system)
-    context = wavefunction.encode(params, system)
+    context = jax.jit(wavefunction.encode)(params, system)
     walkers = jnp.asarray(SITES, jnp.float32) + 0.1 * jax.random.normal(jax.random.key(1), (1, 512, 4, 3), jnp.float32)
     contexts = jax.tree.map(lambda leaf: leaf[None], context)
-    moved, _ = metropolis(wavefunction, params, contexts, walkers, jnp.asarray([0.5]), jax.random.key(2), 100)
+    move = jax.jit(partial(metropolis, wavefunction))
+    moved, _ = move(params, contexts, walkers, jnp.asarray([0.5]), jax.random.key(2), 100)
 
     def samples_of(electrons, keys):
         return jax.vmap(lambda key: sampled_spin_squared(wavefunction, params, context, electrons, key))(keys)

@@ -1,6 +1,7 @@
 """One process of a small training in float64: FOLDER STEPS GROUPS new|resume PROCESS PROCESSES PORT.
 
-A file FOLDER/pause holds the step after which the run waits until that file is gone.
+The folder above has the parameters to begin with, params.npz. A file FOLDER/pause holds the step after which the run
+waits until that file is gone.
 """
 
 import sys
@@ -8,15 +9,13 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from fnqs.cli.command_line import run_command
 from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig
 from fnqs.precision import configure
-from fnqs.system import make_system
-from fnqs.wavefunction import WaveFunction
 from fnqs_data.store.record import Record
 from fnqs_data.store.store import open_dataset
 from fnqs_data.store.write import write_dataset
@@ -89,9 +88,7 @@ def main() -> int:
         if not resume:
             broadcast_result(lambda: len(write_dataset(folder / "set", records)))
         dataset = open_dataset(folder / "set")
-        system = make_system(records[0].configuration, MODEL)
-        params = jax.jit(WaveFunction(MODEL).init)(jax.random.key(0), system)
-        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+        params = unflatten_dict(dict(np.load(folder.parent / "params.npz")), sep="/")
         train(make_config(steps), folder / "run", dataset, params=params, resume=resume)
     if place.first:
         print(f"{device_count} devices, late compilations {counts[-1] - counts[min(4, len(counts) - 1)]}", flush=True)

@@ -57,8 +57,8 @@ def test_an_old_run_is_loaded_with_its_own_sizes(old_run):
     assert not np.any(head["kernel"][:, 1::2])
     configuration = make_configuration(5.0 * np.eye(3), [[0.0, 0, 0], [1.4, 0, 0]])
     wavefunction = WaveFunction(config.model)
-    context = wavefunction.encode(found, make_system(configuration, config.model))
-    _, log = wavefunction.log_psi(found, context, jnp.asarray(configuration.protons, jnp.float32) + 0.2)
+    context = jax.jit(wavefunction.encode)(found, make_system(configuration, config.model))
+    _, log = jax.jit(wavefunction.log_psi)(found, context, jnp.asarray(configuration.protons, jnp.float32) + 0.2)
     assert np.isfinite(log)
 
 

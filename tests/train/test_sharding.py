@@ -8,15 +8,21 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from free_port import free_port
 
+from fnqs.system import make_system
+from fnqs.wavefunction import WaveFunction
 from fnqs_train.checkpointing.orbax_trees import restore_plain
 from fnqs_train.checkpointing.steps import CheckpointPath, find_damage
 from fnqs_train.distributed.sharded_arrays import read_arrays
 from fnqs_train.distributed.watchdog import LOST
 from fnqs_train.monitoring.metrics import read_metrics
+
+pytestmark = pytest.mark.slow
 
 STEPS = 50
 PROGRAM = Path(__file__).with_name("parallel_run.py")
@@ -119,8 +125,14 @@ def assert_same_to_rounding(one: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("parallel")
+def place(tmp_path_factory, small_model, make_bcc):
+    """A folder with the parameters that all runs begin with, drawn here once rather than in every process."""
+    folder = tmp_path_factory.mktemp("parallel")
+    system = make_system(make_bcc(0).configuration, small_model)
+    params = jax.jit(WaveFunction(small_model).init)(jax.random.key(0), system)
+    leaves = flatten_dict(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params), sep="/")
+    np.savez(folder / "params.npz", **leaves)
+    return folder
 
 
 @pytest.fixture(scope="module")

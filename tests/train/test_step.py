@@ -222,12 +222,12 @@ def test_twisted_configurations_take_a_step(small_model, wavefunction, make_bcc,
     assert report.taken
     assert report.finite.all()
     assert np.abs(flat(learned.params) - flat(params)).max() > 0
+    encode, energy = jax.jit(wavefunction.encode), jax.jit(partial(local_energy, wavefunction))
     for k, record in enumerate(records):
         # The energy is that of the walkers after their moves, one configuration and one walker after another.
         system = make_system(record.configuration, small_model)
-        context = wavefunction.encode(params, system)
-        one = jax.jit(partial(local_energy, wavefunction, params, context, system))
-        alone = np.mean([complex(one(electrons)) for electrons in walkers[k]])
+        context = encode(params, system)
+        alone = np.mean([complex(energy(params, context, system, electrons)) for electrons in walkers[k]])
         assert abs(alone.imag) > 0  # psi is complex
         np.testing.assert_allclose(report.energy[k], alone.real / 2, rtol=1e-4)  # float32 sums in another order
 

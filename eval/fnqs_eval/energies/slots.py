@@ -132,6 +132,7 @@ def make_sampling(wavefunction: WaveFunction, chunk: int, group: int, mesh: Mesh
         params, points, sweeps, target = shared
         keys = jax.vmap(lambda seed, part: jax.random.fold_in(jax.random.key(seed), part))(seeds, parts)
 
+        @jax.jit  # traced once, for its shapes and in the loop
         def energies_of(walkers):
             return local_energies(wavefunction, params, contexts, systems, walkers, chunk)
 
@@ -213,6 +214,7 @@ def _move(wavefunction, params, contexts, walkers, widths, keys, sweeps):
 
 def _over_groups(function: Callable, shared, stacked, group: int, groups, mesh: Mesh):
     """Apply function(shared, *slots) to the first groups of slots of every device; what it gives for others is zero."""
+    function = jax.jit(function)  # traced once, for its shapes and in the loop
 
     def on_a_device(shared, stacked, groups):
         def slots(start):
