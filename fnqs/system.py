@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -17,6 +18,8 @@ from fnqs.errors import InputError
 from fnqs.ewald import EwaldLists, make_ewald
 from fnqs.model_config import ModelConfig
 from fnqs.periodic.smooth_distance import SmoothLattice, smooth_lattice
+
+Tree = TypeVar("Tree")
 
 
 @jax.tree_util.register_dataclass
@@ -77,6 +80,6 @@ def check_spin(configuration: Configuration, config: ModelConfig) -> None:
         raise InputError(f'twist {twist}: spin = "triplet" is offered at twist (0, 0, 0) only')
 
 
-def stack_systems(systems: Sequence[System]) -> System:
-    """Stack systems of one N along a new leading axis."""
+def stack_systems(systems: Sequence[Tree]) -> Tree:
+    """Stack systems of one N, or any equal trees of arrays, along a new leading axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *systems)

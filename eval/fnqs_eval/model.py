@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.compilation import compiled
 from fnqs.configuration import Configuration
 from fnqs.errors import InputError
 from fnqs.hamiltonian import local_energy
@@ -85,9 +84,9 @@ class Model:
         self.checkpoint, self.config, self.params = checkpoint, config, params
         self.wavefunction = WaveFunction(config.model)
         self._kept: OrderedDict[bytes, tuple[System, Context]] = OrderedDict()
-        self._encode = compiled(self.wavefunction.encode)
-        self._log_psi = compiled(_over_walkers(lambda p, context, _, r: self.wavefunction.log_psi(p, context, r)))
-        self._energy = compiled(
+        self._encode = jax.jit(self.wavefunction.encode)
+        self._log_psi = jax.jit(_over_walkers(lambda p, context, _, r: self.wavefunction.log_psi(p, context, r)))
+        self._energy = jax.jit(
             _over_walkers(lambda p, context, system, r: local_energy(self.wavefunction, p, context, system, r))
         )
 

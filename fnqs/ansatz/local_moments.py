@@ -7,9 +7,13 @@ squared. That decides which order there is: in bcc of N = 16 at Gamma moments al
 images of which add up, and not among the first.
 
 A pattern is the lowest eigenvector of the matrix of J between protons, made of N/2 protons of each kind by a smooth
-step, so it changes smoothly with the protons. The two lowest eigenvectors may be equally low, and each leave protons
-without moments (two sublattices that do not feel each other). Of their superpositions, those count that give all
-protons moments of about the same size: there can be two of these, which a translation may turn into each other.
+step. The two lowest eigenvectors may be equally low, and each leave protons without moments (two sublattices that do
+not feel each other). Of their superpositions, those count that give all protons moments of about the same size: there
+can be two of these, which a translation may turn into each other.
+
+Patterns follow the protons continuously, but where the second and the third eigenvector cross, which symmetry must
+allow. Frustrated crystals with three or more equal eigenvectors that a translation turns into each other (bcc and hcp
+of 6 and 12 atoms) are left to rounding. Disordered protons may be left without a moment.
 """
 
 from __future__ import annotations
@@ -39,12 +43,16 @@ TIE, PARTNERS = 0.03, 0.03
 """Of the field, fixed in space, that chooses among patterns equal by symmetry, and how near in energy these are; both
 relative to the largest eigenvalue."""
 
-ON_THE_CIRCLE = 1e-6
+ALIKE = 1e-9
+"""Energy relative to the largest eigenvalue below which superpositions are alike, and the first vector is taken."""
+
+ON_THE_CIRCLE = 1e-4
 """How far from absolute value 1 the root of a polynomial is real within rounding."""
 
 UNEVEN = 0.01
 """What a superposition of the two lowest eigenvectors is raised by if half of the protons have no moments, relative to
-the largest eigenvalue. It has no part where these are more than four times as far apart."""
+the largest eigenvalue. Of two halves of the protons there is one minimum where these are more than four times as far
+apart; beyond that it only tilts the lower one."""
 
 
 def moment_patterns(cell: np.ndarray, protons: np.ndarray, exchange: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,12 +121,15 @@ def _superpositions(lowest: np.ndarray, energies: np.ndarray) -> tuple[np.ndarra
     raised = vectors**2 @ energies + UNEVEN * np.mean((vectors @ lowest.T) ** 4, axis=1)
     first, second = 0.4 * np.fft.fft(raised)[1:3]
     # e(a) = e_0 + Re(first z + second z^2) with z = exp(2 i a), so e'(a) = -2 Im(first z + 2 second z^2).
+    if max(abs(first), abs(second)) < ALIKE:
+        return np.zeros(PATTERNS), np.eye(PATTERNS)[0]
     roots = np.roots([2 * second, first, 0, -np.conj(first), -2 * np.conj(second)])
     roots = roots[np.abs(np.abs(roots) - 1) < ON_THE_CIRCLE]
     curvatures = -np.real(first * roots + 4 * second * roots**2)
-    minima = np.flatnonzero(curvatures > 0)
-    if len(minima) == 0:  # all are alike
-        return np.zeros(PATTERNS), np.eye(PATTERNS)[0]
+    lowest_first = np.argsort(np.real(first * roots + second * roots**2))
+    minima = lowest_first[curvatures[lowest_first] > 0][:PATTERNS]
+    if len(minima) == 0:  # a minimum so flat that rounding hides it
+        minima, curvatures = lowest_first[:1], np.ones(len(roots))
     angles, weights = np.zeros(PATTERNS), np.zeros(PATTERNS)
     angles[: len(minima)], weights[: len(minima)] = 0.5 * np.angle(roots[minima]), curvatures[minima] ** 2
     return angles, weights / weights.sum()

@@ -1,5 +1,7 @@
 """Local moments as one determinant of all electrons: total spin 0, a Slater determinant without a field, smoothness."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from fnqs.ansatz.orbital_basis import make_orbital_basis
 from fnqs.ansatz.spinors import Spinors, log_spinors, spinor_levels
 from fnqs.configuration import make_configuration
 from fnqs.model_config import ModelConfig
+from fnqs_data.generate.crystals import lattice
 
 CONFIG = ModelConfig(s_exponents=(1.0, 0.3), p_exponents=(), antisymmetric="moments")
 GRID = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
@@ -64,6 +67,23 @@ def test_the_sign_of_the_pattern_does_not_matter(basis):
     values = np.random.default_rng(4).normal(size=(NUMBER, ORBITALS))
     here, turned = psi(levels(basis, 0.3), values), psi(levels(basis, -0.3), values)
     assert turned == pytest.approx(here, rel=1e-9)
+
+
+@pytest.mark.parametrize("field", [0.05, 0.3])
+def test_the_sign_of_one_of_two_patterns_does_not_matter(field):
+    """bcc of N = 16 with noise: two patterns of finite weight, whose signs are chosen by rounding."""
+    cell, sites = lattice("bcc", 16, (2, 2, 2))[0]
+    length = 2.0 * (4 * np.pi / 3) ** (1 / 3)
+    protons = np.asarray(sites) * length + 0.05 * np.random.default_rng(1).normal(size=(16, 3))
+    basis = make_orbital_basis(make_configuration(np.asarray(cell) * length, protons), CONFIG)
+    assert basis.moment_weights.min() > 0.1
+    turned = dataclasses.replace(basis, moments=basis.moments * np.array([[1.0], [-1.0]]))
+    values, found = np.random.default_rng(6).normal(size=(16, 32)), []
+    for one in (basis, turned):
+        spinors = spinor_levels(one, jnp.zeros(32), jnp.full(32, field), jnp.asarray(1e3), 8)
+        phase, log = log_spinors(jnp.asarray(values), jnp.ones((2, 16, 2)), spinors, jnp.array([0, 1]))
+        found.append(float(phase) * np.exp(float(log)))
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
 
 
 def test_in_a_strong_field_electrons_sit_on_protons_of_their_own(basis):

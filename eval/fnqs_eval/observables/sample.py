@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.compilation import compiled
 from fnqs.ewald import shortest_waves
 from fnqs.observables.coulomb import proton_derivatives
 from fnqs.observables.derivatives import largest_sphere
@@ -131,7 +130,7 @@ def sample(
     walkers, width = jnp.asarray(start.walkers[0]), jnp.asarray(start.widths[0])
     if settings.derivatives != "none":
         progress.doing(f"integrals of the deformed cells of {record.identifier}")
-    encode = compiled(jax.vmap(wavefunction.encode, (None, 0)))
+    encode = jax.jit(jax.vmap(wavefunction.encode, (None, 0)))
     deformation = deformed_contexts(encode, params, record.configuration, wavefunction.config, settings.derivatives)
     deformed = None
     if deformation.contexts is not None:
