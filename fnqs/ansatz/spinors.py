@@ -82,7 +82,7 @@ def spinor_levels(
     along, against = (
         jnp.stack([inverse.astype(part.dtype) @ part for part in side]) for side in zip(*both, strict=True)
     )
-    return Spinors(along, against, jnp.asarray(basis.moment_weights) * jnp.stack(phases))
+    return Spinors(along, against, jnp.asarray(basis.moment_weights, phases[0].dtype) * jnp.stack(phases))
 
 
 def _overlap_phase(one: jax.Array, other: jax.Array) -> jax.Array:
@@ -96,10 +96,10 @@ def _overlap_phase(one: jax.Array, other: jax.Array) -> jax.Array:
     def overlap(left: jax.Array, right: jax.Array) -> jax.Array:
         turns, weights = _turns(left.shape[-1] // 2)
         phases, logs = jax.vmap(phase_and_log_determinant)(jnp.asarray(turns, left.dtype) * (left.conj().T @ right))
-        return jnp.sum(jnp.asarray(weights, left.dtype) * phases * jnp.exp(logs))
+        return jnp.sum(jnp.asarray(weights, left.dtype) * phases * jnp.exp(logs).astype(left.dtype))
 
-    found = overlap(one, other) / jnp.sqrt(jnp.abs(overlap(one, one) * overlap(other, other)))
-    return found / jnp.sqrt(jnp.abs(found) ** 2 + NO_OVERLAP**2)
+    found, norms = overlap(one, other), jnp.abs(overlap(one, one) * overlap(other, other))
+    return found / jnp.sqrt(jnp.abs(found) ** 2 + NO_OVERLAP**2 * norms).astype(found.dtype)
 
 
 def _turns(pairs: int) -> tuple[np.ndarray, np.ndarray]:
