@@ -112,9 +112,12 @@ def _unequal(cell: np.ndarray, protons: np.ndarray) -> np.ndarray:
 def _superpositions(lowest: np.ndarray, energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Angles a (PATTERNS,) of cos a v + sin a w that are low and even, and their weights.
 
-    v and w are the columns of an array (N, 2), of energies (2,).
     e(a), with what unevenness costs, has two harmonics of 2 a, so one or two minima. The weight of a minimum vanishes
     where it flattens out and is lost.
+
+    Args:
+        lowest: (N, 2) v and w as columns, of root mean square 1.
+        energies: (2,) of these, relative to the largest eigenvalue.
     """
     samples = 0.2 * np.pi * np.arange(5)
     vectors = np.stack([np.cos(samples), np.sin(samples)], axis=1)

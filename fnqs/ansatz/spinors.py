@@ -22,9 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnqs.ansatz.geminal import filled_levels, phase_and_log_determinant, sum_terms
+from fnqs.ansatz.geminal import filled_levels, sum_terms
 from fnqs.ansatz.orbital_basis import OrbitalBasis
 from fnqs.ansatz.site_occupancy import occupied_levels
+from fnqs.factorisations import phase_and_log_determinant
 from fnqs.laplacian.jet import Field, concatenate, linear, log_determinant, scale
 from fnqs.laplacian.particle_jet import halves
 

@@ -11,10 +11,10 @@ pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "every_size.py"
 
 
-@pytest.mark.parametrize(("devices", "sizes"), [(2, ["16"]), (4, ["2", "16"])])
-def test_evaluations_on_several_devices_end(devices, sizes):
+@pytest.mark.parametrize("devices", [2, 4])
+def test_evaluations_on_several_devices_end(devices):
     """Small cells here; `tests/benchmarks/every_size.py` has all sizes. The limit is for a busy machine."""
-    options = ["--devices", str(devices), "--sizes", *sizes, "--counts", "1", "3", "--limit", "300"]
+    options = ["--devices", str(devices), "--sizes", "2", "16", "--counts", "1", "3", "--limit", "300"]
     found = run([sys.executable, PROGRAM, *options], capture_output=True, text=True, timeout=1300)
     assert found.returncode == 0, found.stdout + found.stderr
-    assert f"0 of {2 * len(sizes)} cases did not end" in found.stdout
+    assert "0 of 4 cases did not end" in found.stdout

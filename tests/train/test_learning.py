@@ -1,5 +1,7 @@
 """The energy above the untrained state: its arithmetic, and that it shows a training learn without touching it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,7 @@ def test_a_training_records_it_and_is_not_changed(tmp_path, small_model, small_s
         steps=20,
         data=DataConfig(recipe="set"),
         model=small_model,
-        sampling=small_sampling,
+        sampling=dataclasses.replace(small_sampling, walkers_per_configuration=64),
         optimizer=OptimizerConfig(learning_rate=0.1, max_norm=5.0),
         checkpoint=CheckpointConfig(every_steps=20),
         log=LogConfig(wandb="disabled", every_steps=4),
@@ -53,7 +55,7 @@ def test_a_training_records_it_and_is_not_changed(tmp_path, small_model, small_s
     rows = read_metrics(tmp_path / "run")
     assert [row["step"] for row in rows if row["above_untrained"] is not None] == [8, 12, 20]
     last = rows[-1]
-    # 32 walkers of each of two cells of N = 2 know the difference to some 30 mHa.
+    # 64 walkers of each of two cells of N = 2 know the difference to some 20 mHa.
     assert 0 < last["above_untrained_error"] < 0.1
     assert -1 < last["above_untrained"] < 5 * last["above_untrained_error"]
     monkeypatch.setattr(loop, "is_measured", lambda step: False)
