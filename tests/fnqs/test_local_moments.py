@@ -64,7 +64,7 @@ def test_images_of_a_neighbour_add_up_before_they_are_squared():
 @given(st.integers(0, 2**31))
 def test_moments_sum_to_zero_follow_their_protons_and_change_smoothly(seed):
     generator = np.random.default_rng(seed)
-    protons = 3.2 * GRID + 0.6 * generator.normal(size=(8, 3))
+    protons = 3.2 * GRID + 0.4 * generator.normal(size=(8, 3))
     moments, weights = patterns(CELL, protons)
     assert abs(moments.sum(axis=1)).max() < 1e-9
     assert weights.sum() == pytest.approx(1)
